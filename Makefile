@@ -1,0 +1,141 @@
+# The front door. `make` alone prints the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+CARGO ?= cargo
+PREFIX ?= /usr
+DESTDIR ?=
+
+# Where cargo builds: people who use this module have CARGO_TARGET_DIR set, and sudo takes it away. So
+# `make build` leaves a copy in the checkout, and `sudo make install` needs neither cargo nor that variable.
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+BUILT := $(TARGET_DIR)/release/libpam_cargo_target.so
+MODULE := build/pam_cargo_target.so
+SOURCES := Cargo.toml $(wildcard Cargo.lock) build.rs $(shell find src -name '*.rs' 2>/dev/null)
+
+# libpam looks in the one directory it was built with: the one where its own modules lie.
+MULTIARCH := $(shell cc -print-multiarch 2>/dev/null || dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null)
+PAM_LIBDIR := $(shell pkg-config --variable=libdir pam 2>/dev/null)
+PAM_MODULE_DIRS := $(addsuffix /security, $(PAM_LIBDIR) $(MULTIARCH:%=$(PREFIX)/lib/%) $(MULTIARCH:%=/lib/%) \
+	$(PREFIX)/lib64 /lib64 $(PREFIX)/lib /lib)
+PAM_MODULE_DIR ?= $(firstword $(foreach dir,$(PAM_MODULE_DIRS),$(if $(wildcard $(dir)/pam_permit.so $(dir)/pam_unix.so),$(dir))) \
+	$(PAM_MODULE_DIRS))
+
+INSTALLED := $(DESTDIR)$(PAM_MODULE_DIR)/pam_cargo_target.so
+CONF := $(DESTDIR)/etc/security/cargo-target.conf
+PAM_D := $(DESTDIR)/etc/pam.d
+
+.PHONY: help build install uninstall demo check clean
+
+help: ## print the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+define build-module
+$(CARGO) rustc --locked --release --lib --crate-type cdylib --no-default-features
+install -D -m 0644 '$(BUILT)' '$(MODULE)'
+endef
+
+build: ## build the module, pam_cargo_target.so
+	@$(build-module)
+
+# For `install`: what is built and newer than its sources is installed as it is.
+$(MODULE): $(SOURCES)
+	@if [[ $$EUID -eq 0 && -n "$${SUDO_USER-}" ]]; then
+		echo 'The module is not built, or older than its sources. Build it as yourself first: make build' >&2
+		exit 1
+	fi
+	$(build-module)
+
+# The module is put in place by a rename: a login at that moment finds the old one or the new one.
+install: $(MODULE) ## install it (DESTDIR, PREFIX, PAM_MODULE_DIR); a conf that is there stays
+	@install -d -m 0755 '$(dir $(INSTALLED))' '$(dir $(CONF))'
+	install -m 0644 '$(MODULE)' '$(INSTALLED).new'
+	mv -f '$(INSTALLED).new' '$(INSTALLED)'
+	echo 'installed $(INSTALLED)'
+	if [[ -e '$(CONF)' ]]; then
+		echo 'kept      $(CONF)'
+	else
+		install -m 0644 packaging/cargo-target.conf '$(CONF)'
+		echo 'installed $(CONF)'
+	fi
+	if [[ -z '$(DESTDIR)' ]] && ! grep -qs '^[^#]*pam_cargo_target\.so' $(PAM_D)/*; then
+		echo 'Nothing uses it yet: set a root in the conf, then add the lines in pam.d/ of this checkout.'
+	fi
+
+uninstall: ## remove it; a conf that was edited, and the caches, stay
+	@if users=$$(grep -ls '^[^#]*pam_cargo_target\.so' $(PAM_D)/*); then
+		echo 'These files still name the module; remove its line from them, or libpam logs an error at each login:' >&2
+		sed 's/^/    /' <<<"$$users" >&2
+	fi
+	rm -f '$(INSTALLED)'
+	echo 'removed $(INSTALLED)'
+	if [[ ! -e '$(CONF)' ]]; then
+		:
+	elif cmp -s packaging/cargo-target.conf '$(CONF)'; then
+		rm -f '$(CONF)'
+		echo 'removed $(CONF)'
+	else
+		echo 'kept    $(CONF): it was edited; the caches below its root stay too'
+	fi
+
+demo: ## see it work on real logins over ssh, in a sandbox: nothing on this machine is changed
+	@tests/prerequisites demo
+	[[ $$EUID -eq 0 ]] || sudo -v
+	$(build-module)
+	exec tests/sandbox tests/demo
+
+# Each step prints its name first, so that a log that ends early says where.
+check: ## all that CI runs: format, lints, dependencies, the build, and the tests with real clients
+	@steps=
+	step() {
+		local start=$$SECONDS name=$$1
+		shift
+		echo "== $$name"
+		"$$@" || { echo "make check: failed at: $$name" >&2; exit 1; }
+		steps+=$$(printf '%5d s  %s' $$((SECONDS - start)) "$$name")$$'\n'
+	}
+	build_module() {
+		$(build-module)
+	}
+	# What the module's own build uses must build with the Rust that Cargo.toml names.
+	old_rust_suffices() {
+		local used
+		used=$$($(CARGO) tree --locked --no-default-features --edges normal,build --prefix none --format '{p}' |
+			awk '{ sub(/^v/, "", $$2); print $$1 " " $$2 }' | sort -u)
+		$(CARGO) metadata --locked --format-version 1 | jq --raw-output --arg used "$$used" '
+			def version: (. // "0") | split(".") | map(tonumber);
+			($$used | split("\n")) as $$used
+			| (.packages[] | select(.name == "pam_cargo_target").rust_version | version) as $$ours
+			| .packages[]
+			| select("\(.name) \(.version)" | IN($$used[]))
+			| "\(.name) \(.version): \(.rust_version // "undeclared")",
+				if (.rust_version | version) > $$ours then error("\(.name) \(.version) needs Rust \(.rust_version)") else empty end'
+	}
+	only_pam_symbols() {
+		local symbols
+		symbols=$$(nm -D --defined-only '$(BUILT)' | awk '{ print $$NF }')
+		echo $$symbols
+		grep -qx pam_sm_open_session <<<"$$symbols"
+		! grep -v '^pam_sm_' <<<"$$symbols"
+	}
+	begin=$$SECONDS
+	step 'prerequisites' tests/prerequisites check
+	[[ $$EUID -eq 0 ]] || sudo -v
+	step 'format' $(CARGO) fmt --check
+	step 'lints' $(CARGO) clippy --locked --quiet --all-targets -- -D warnings
+	step 'lints of the module alone' $(CARGO) clippy --locked --quiet --no-default-features --lib -- -D warnings
+	step 'dependencies build with the declared Rust' old_rust_suffices
+	step 'the packaged module' build_module
+	step 'exported symbols' only_pam_symbols
+	[[ $$EUID -eq 0 ]] || sudo -v
+	step 'tests' $(CARGO) test --locked
+	printf '\nmake check: all of it passed\n%s%5d s  in all\n' "$$steps" $$((SECONDS - begin))
+
+clean: ## remove what was built
+	@$(CARGO) clean
+	rm -rf build
