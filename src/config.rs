@@ -1,0 +1,849 @@
+//! The grammar of the settings: bytes in, [`Config`] out.
+//!
+//! Settings stand in two places, as with faillock.conf(5): `key=value` words on the pam.d line, and the
+//! same as lines of `/etc/security/cargo-target.conf`. The pam.d line wins, key by key. A setting that
+//! cannot be used is a [`Problem`] and never disturbs the others; where its loss would widen what the
+//! module does, the whole configuration is not [`usable`](Loaded::usable).
+//!
+//! [`parse`] is pure. [`load`] reads the one file first, and trusts it like code: it must be root's alone.
+
+use std::fmt::{self, Display, Formatter};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+/// The file that is read when no `conf=` names another; it may be absent.
+pub const DEFAULT_FILE: &str = "/etc/security/cargo-target.conf";
+
+/// The largest configuration file, in bytes.
+pub const MAX_FILE_SIZE: u64 = 64 * 1024;
+
+/// How much of a faulty word is quoted in a message, in characters.
+const MAX_QUOTED: usize = 64;
+
+/// Variables that decide which code a session runs: no `export` may name them, nor any `LD_*`.
+const RESERVED_VARIABLES: [&str; 4] = ["PATH", "HOME", "SHELL", "IFS"];
+
+/// What the administrator asked for, with every default filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The shared root; without one the module does nothing.
+    pub root: Option<RootPath>,
+    /// A member of any of these groups is a developer.
+    pub groups: Vec<GroupRef>,
+    /// Users who are not, whatever their groups.
+    pub skip: Vec<SkipRule>,
+    /// Users with a smaller uid are system users.
+    pub min_uid: u32,
+    /// What a user's directory is called.
+    pub name: NameTemplate,
+    /// The mode of a new directory.
+    pub mode: DirMode,
+    /// The variables to set.
+    pub exports: Vec<Export>,
+    /// The PAM services to act for.
+    pub services: Services,
+    /// What a fault does to the login.
+    pub on_error: OnError,
+    /// How long a root on a network, FUSE or autofs mount may take.
+    pub timeout: Duration,
+    /// Whether every decision is logged.
+    pub debug: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            root: None,
+            groups: vec![GroupRef::Name("workspace".into())],
+            skip: Vec::new(),
+            min_uid: 1000,
+            name: NameTemplate(vec![Piece::User]),
+            mode: DirMode(0o700),
+            exports: vec![Export { variable: "CARGO_TARGET_DIR".into(), suffix: None }],
+            services: Services::default(),
+            on_error: OnError::Ignore,
+            timeout: Duration::from_secs(2),
+            debug: false,
+        }
+    }
+}
+
+/// Prints the file that [`parse`] reads back as the same configuration.
+impl Display for Config {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if let Some(root) = &self.root {
+            writeln!(f, "root = {root}")?;
+        }
+        writeln!(f, "group = {}", Commas(&self.groups))?;
+        writeln!(f, "skip = {}", Commas(&self.skip))?;
+        writeln!(f, "min_uid = {}", self.min_uid)?;
+        writeln!(f, "name = {}", self.name)?;
+        writeln!(f, "mode = {}", self.mode)?;
+        for export in &self.exports {
+            writeln!(f, "export = {export}")?;
+        }
+        if self.services != Services::default() {
+            writeln!(f, "services = {}", self.services)?;
+        }
+        writeln!(f, "on_error = {}", self.on_error)?;
+        writeln!(f, "timeout = {}", self.timeout.as_secs())?;
+        writeln!(f, "debug = {}", if self.debug { "on" } else { "off" })
+    }
+}
+
+/// A configuration with what was wrong in its sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// Every setting that could be used, and defaults for the others.
+    pub config: Config,
+    /// What could not be used.
+    pub problems: Vec<Problem>,
+    /// False where a setting was lost that would have narrowed what the module does: then it must do
+    /// nothing for the session.
+    pub usable: bool,
+}
+
+/// One setting, or a whole file, that could not be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    place: Place,
+    cause: String,
+}
+
+impl Display for Problem {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.cause)
+    }
+}
+
+/// Where a setting stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    /// The pam.d line; arguments count from 1.
+    Argument(usize),
+    /// A line of the file; lines count from 1.
+    Line(String, usize),
+    /// The file as a whole.
+    File(String),
+}
+
+impl Display for Place {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Argument(number) => write!(f, "argument {number}"),
+            Self::Line(path, line) => write!(f, "{path}:{line}"),
+            Self::File(path) => f.write_str(path),
+        }
+    }
+}
+
+/// Reads the configuration of one session: the words of the pam.d line and the file they name, or
+/// [`DEFAULT_FILE`].
+#[must_use]
+pub fn load(arguments: &[&[u8]]) -> Loaded {
+    let named = file_named_in(arguments);
+    let path = named.as_deref().unwrap_or(DEFAULT_FILE);
+    match read(path) {
+        Err(Unreadable::Absent) if named.is_none() => parse(arguments, path, Ok(&[])),
+        content => parse(arguments, path, content.as_deref()),
+    }
+}
+
+/// The last `conf=` among the arguments. A path that is not UTF-8 names a file that does not exist.
+fn file_named_in(arguments: &[&[u8]]) -> Option<String> {
+    let path = arguments.iter().rev().find_map(|argument| argument.strip_prefix(b"conf="))?;
+    Some(String::from_utf8_lossy(path).into_owned())
+}
+
+/// Why a configuration file is not used.
+#[derive(Debug)]
+pub enum Unreadable {
+    /// There is none.
+    Absent,
+    /// It is there, or should be, but cannot be read.
+    Io(io::Error),
+    /// It is not what only root could have written.
+    Untrusted(String),
+}
+
+impl Display for Unreadable {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str("does not exist; create it, or drop conf= from the pam.d line"),
+            Self::Io(error) => write!(f, "cannot be read: {error}"),
+            Self::Untrusted(cause) => f.write_str(cause),
+        }
+    }
+}
+
+/// Reads a file that only root could have written, without waiting for anyone (a FIFO would).
+fn read(path: &str) -> Result<Vec<u8>, Unreadable> {
+    let open = || -> io::Result<File> {
+        File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(Path::new(path))
+    };
+    if !path.starts_with('/') {
+        return Err(Unreadable::Untrusted("is not an absolute path; conf= takes one".into()));
+    }
+    let file = open().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Unreadable::Absent,
+        _ => Unreadable::Io(error),
+    })?;
+    let found = file.metadata().map_err(Unreadable::Io)?;
+    let kind = found.file_type();
+    if !kind.is_file() {
+        let what = match () {
+            () if kind.is_dir() => "a directory",
+            () if kind.is_fifo() => "a FIFO",
+            () => "a special file",
+        };
+        return Err(Unreadable::Untrusted(format!("is {what}, not a regular file")));
+    }
+    if found.uid() != 0 || found.mode() & 0o022 != 0 {
+        return Err(Unreadable::Untrusted(format!(
+            "belongs to uid {} with mode {:04o}, but whoever can write it decides for root; \
+             run: chown root {path}; chmod go-w {path}",
+            found.uid(),
+            found.mode() & 0o7777
+        )));
+    }
+    let mut content = Vec::with_capacity(usize::try_from(found.len().min(MAX_FILE_SIZE)).unwrap_or(0) + 1);
+    file.take(MAX_FILE_SIZE + 1).read_to_end(&mut content).map_err(Unreadable::Io)?;
+    if content.len() as u64 > MAX_FILE_SIZE {
+        return Err(Unreadable::Untrusted(format!("is larger than {} KiB", MAX_FILE_SIZE / 1024)));
+    }
+    Ok(content)
+}
+
+/// The configuration that the words of a pam.d line and the content of the file at `path` make.
+#[must_use]
+pub fn parse(arguments: &[&[u8]], path: &str, content: Result<&[u8], &Unreadable>) -> Loaded {
+    let mut problems = Vec::new();
+
+    let mut from_line = Settings::default();
+    for (index, argument) in arguments.iter().enumerate() {
+        if argument.starts_with(b"conf=") {
+            continue;
+        }
+        let (key, value) = split(argument);
+        if let Err(cause) = from_line.put(key, value) {
+            problems.push(Problem { place: Place::Argument(index + 1), cause });
+        }
+    }
+
+    let mut from_file = Settings::default();
+    let mut file_is_lost = false;
+    match content.map_err(ToString::to_string).and_then(as_text) {
+        Ok(text) => {
+            for (index, line) in text.lines().enumerate() {
+                let line = line.trim();
+                if line.is_empty() || line.starts_with('#') {
+                    continue;
+                }
+                let (key, value) = split(line.as_bytes());
+                if let Err(cause) = from_file.put(key, value) {
+                    problems.push(Problem { place: Place::Line(path.into(), index + 1), cause });
+                }
+            }
+        }
+        Err(cause) => {
+            file_is_lost = true;
+            problems.push(Problem { place: Place::File(path.into()), cause });
+        }
+    }
+
+    let settings = from_line.over(from_file);
+    Loaded { usable: !file_is_lost && !settings.has_lost_a_limit(), config: settings.into_config(), problems }
+}
+
+/// The content as text. A file with a byte that no text has is not one whose other lines can be trusted.
+fn as_text(content: &[u8]) -> Result<&str, String> {
+    let line_of =
+        |offset: usize| content.iter().take(offset).filter(|&&byte| byte == b'\n').count().saturating_add(1);
+    if let Some(offset) = content.iter().position(|&byte| byte == 0) {
+        return Err(format!("is not text: there is a NUL byte in line {}", line_of(offset)));
+    }
+    std::str::from_utf8(content)
+        .map_err(|error| format!("is not text: line {} is not UTF-8", line_of(error.valid_up_to())))
+}
+
+/// `key=value`, blanks around both dropped. A word without `=` is a key without a value, and so is the
+/// first word of a line that forgot it: `min_uid 2000` must not be lost unnoticed.
+fn split(setting: &[u8]) -> (&[u8], Option<&[u8]>) {
+    if let Some(at) = setting.iter().position(|&byte| byte == b'=') {
+        let (key, value) = setting.split_at(at);
+        (key.trim_ascii(), Some(value.get(1..).unwrap_or_default().trim_ascii()))
+    } else {
+        let word = setting.split(u8::is_ascii_whitespace).find(|word| !word.is_empty());
+        (word.unwrap_or_default(), None)
+    }
+}
+
+/// A faulty word as messages show it: quoted, and no longer than a line can bear.
+fn quoted(word: &str) -> String {
+    match word.char_indices().nth(MAX_QUOTED) {
+        Some((end, _)) => format!("`{}...`", word.get(..end).unwrap_or_default()),
+        None => format!("`{word}`"),
+    }
+}
+
+/// What one place says of one key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum Setting<T> {
+    /// Nothing.
+    #[default]
+    Unset,
+    /// Something that cannot be used.
+    Lost,
+    /// This.
+    Is(T),
+}
+
+impl<T> Setting<T> {
+    fn put(&mut self, parsed: Result<T, String>) -> Result<(), String> {
+        match parsed {
+            Ok(value) => {
+                *self = Self::Is(value);
+                Ok(())
+            }
+            Err(cause) => {
+                *self = Self::Lost;
+                Err(cause)
+            }
+        }
+    }
+
+    fn over(self, other: Self) -> Self {
+        if matches!(self, Self::Unset) { other } else { self }
+    }
+
+    fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost)
+    }
+
+    fn value(self) -> Option<T> {
+        match self {
+            Self::Is(value) => Some(value),
+            Self::Unset | Self::Lost => None,
+        }
+    }
+}
+
+/// What one place says, key by key; the last of several values counts.
+#[derive(Debug, Default)]
+struct Settings {
+    root: Setting<RootPath>,
+    group: Setting<Vec<GroupRef>>,
+    skip: Setting<Vec<SkipRule>>,
+    min_uid: Setting<u32>,
+    name: Setting<NameTemplate>,
+    mode: Setting<DirMode>,
+    /// `export` adds, so that one bad value takes no other with it.
+    export: Setting<Vec<Export>>,
+    services: Setting<Services>,
+    on_error: Setting<OnError>,
+    timeout: Setting<Duration>,
+    debug: Setting<bool>,
+}
+
+impl Settings {
+    fn put(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), String> {
+        let name = String::from_utf8_lossy(key);
+        let text = match value.map(std::str::from_utf8) {
+            Some(Ok(text)) => Ok(text),
+            Some(Err(_)) => Err(format!("the value of {} is not UTF-8", quoted(&name))),
+            None => Err(format!("{} has no value; write {name}=VALUE", quoted(&name))),
+        };
+        let in_context = |cause: String| format!("{name}: {cause}");
+        match &*name {
+            "root" => self.root.put(text.and_then(|text| RootPath::parse(text).map_err(in_context))),
+            "group" => self.group.put(text.and_then(|text| list(text, GroupRef::parse).map_err(in_context))),
+            "skip" if text == Ok("") => self.skip.put(Ok(Vec::new())),
+            "skip" => self.skip.put(text.and_then(|text| list(text, SkipRule::parse).map_err(in_context))),
+            "min_uid" => self.min_uid.put(text.and_then(|text| number(text).map_err(in_context))),
+            "name" => self.name.put(text.and_then(|text| NameTemplate::parse(text).map_err(in_context))),
+            "mode" => self.mode.put(text.and_then(|text| DirMode::parse(text).map_err(in_context))),
+            "export" => match text.and_then(|text| Export::parse(text).map_err(in_context)) {
+                Ok(export) => {
+                    let mut all = std::mem::take(&mut self.export).value().unwrap_or_default();
+                    all.push(export);
+                    self.export.put(Ok(all))
+                }
+                Err(cause) if matches!(self.export, Setting::Unset) => self.export.put(Err(cause)),
+                Err(cause) => Err(cause),
+            },
+            "services" => self.services.put(text.and_then(|text| Services::parse(text).map_err(in_context))),
+            "on_error" => self.on_error.put(text.and_then(|text| OnError::parse(text).map_err(in_context))),
+            "timeout" => self.timeout.put(text.and_then(|text| timeout(text).map_err(in_context))),
+            "debug" if value.is_none() => self.debug.put(Ok(true)),
+            "debug" => self.debug.put(text.and_then(|text| match text {
+                "on" => Ok(true),
+                "off" => Ok(false),
+                _ => Err(in_context(format!("{} is neither on nor off", quoted(text)))),
+            })),
+            "conf" => Err("conf= can only stand on the pam.d line".into()),
+            _ => Err(format!("unknown key {}", quoted(&name))),
+        }
+    }
+
+    fn over(self, other: Self) -> Self {
+        Self {
+            root: self.root.over(other.root),
+            group: self.group.over(other.group),
+            skip: self.skip.over(other.skip),
+            min_uid: self.min_uid.over(other.min_uid),
+            name: self.name.over(other.name),
+            mode: self.mode.over(other.mode),
+            export: self.export.over(other.export),
+            services: self.services.over(other.services),
+            on_error: self.on_error.over(other.on_error),
+            timeout: self.timeout.over(other.timeout),
+            debug: self.debug.over(other.debug),
+        }
+    }
+
+    /// Whether a value was lost without which the module would do more than it was asked to.
+    fn has_lost_a_limit(&self) -> bool {
+        self.root.is_lost()
+            || self.group.is_lost()
+            || self.skip.is_lost()
+            || self.min_uid.is_lost()
+            || self.name.is_lost()
+            || self.mode.is_lost()
+            || self.services.is_lost()
+    }
+
+    fn into_config(self) -> Config {
+        let default = Config::default();
+        Config {
+            root: self.root.value(),
+            groups: self.group.value().unwrap_or(default.groups),
+            skip: self.skip.value().unwrap_or(default.skip),
+            min_uid: self.min_uid.value().unwrap_or(default.min_uid),
+            name: self.name.value().unwrap_or(default.name),
+            mode: self.mode.value().unwrap_or(default.mode),
+            exports: self.export.value().unwrap_or(default.exports),
+            services: self.services.value().unwrap_or(default.services),
+            on_error: self.on_error.value().unwrap_or(default.on_error),
+            timeout: self.timeout.value().unwrap_or(default.timeout),
+            debug: self.debug.value().unwrap_or(default.debug),
+        }
+    }
+}
+
+/// A comma list of at least one element, blanks around each dropped.
+fn list<T>(text: &str, element: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    text.split(',')
+        .map(|word| match word.trim() {
+            "" => Err("there is an empty element in the list".into()),
+            word => element(word),
+        })
+        .collect()
+}
+
+/// Prints a list the way [`list`] reads it.
+struct Commas<'a, T>(&'a [T]);
+
+impl<T: Display> Display for Commas<'_, T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for (index, element) in self.0.iter().enumerate() {
+            write!(f, "{}{element}", if index == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+/// A uid or gid. The largest number is no id: chown(2) takes it for "leave as it is".
+fn number(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(id) if id < u32::MAX && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(id),
+        _ => Err(format!("{} is not a number from 0 to {}", quoted(text), u32::MAX - 1)),
+    }
+}
+
+/// Whole seconds, bounded by what anyone would wait for a login.
+fn timeout(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 1..=60) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Ok(Duration::from_secs(seconds))
+        }
+        _ => Err(format!("{} is not a number of seconds from 1 to 60", quoted(text))),
+    }
+}
+
+/// Drops doubled and trailing slashes, and refuses what would make a path mean something else in a
+/// variable, a log line or another directory.
+fn clean_path(text: &str) -> Result<String, String> {
+    if text.contains(':') {
+        return Err(format!("{} contains `:`, which separates paths in a variable", quoted(text)));
+    }
+    if text.contains(char::is_control) {
+        return Err(format!("{} contains a control character", quoted(text)));
+    }
+    let components: Vec<&str> = text.split('/').filter(|component| !component.is_empty()).collect();
+    if components.iter().any(|component| matches!(*component, "." | "..")) {
+        return Err(format!("{} contains a `.` or `..` component", quoted(text)));
+    }
+    Ok(components.join("/"))
+}
+
+/// The absolute path of the shared root, without doubled or trailing slashes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootPath(String);
+
+impl RootPath {
+    /// # Errors
+    ///
+    /// A sentence that says what is wrong with the path.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if !text.starts_with('/') {
+            return Err(format!("{} is not an absolute path", quoted(text)));
+        }
+        match clean_path(text)?.as_str() {
+            "" => Err("`/` is the whole system; give the shared root a directory of its own".into()),
+            clean => Ok(Self(format!("/{clean}"))),
+        }
+    }
+
+    /// The path, which starts with `/` and does not end with one.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The names on the way from `/` to the root, the root's own last.
+    pub fn components(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/').filter(|component| !component.is_empty())
+    }
+}
+
+impl Display for RootPath {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A group, by name or by number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupRef {
+    /// A name that NSS is asked about.
+    Name(String),
+    /// A gid.
+    Gid(u32),
+}
+
+impl GroupRef {
+    fn parse(word: &str) -> Result<Self, String> {
+        if word.bytes().all(|byte| byte.is_ascii_digit()) {
+            return number(word).map(Self::Gid);
+        }
+        if word.contains(|c: char| c == ':' || c.is_control()) {
+            return Err(format!("{} cannot be the name of a group", quoted(word)));
+        }
+        Ok(Self::Name(word.into()))
+    }
+}
+
+impl Display for GroupRef {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Gid(gid) => write!(f, "{gid}"),
+        }
+    }
+}
+
+/// One element of the skip list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SkipRule {
+    /// Users by name; `*` stands for any run of characters.
+    Users(String),
+    /// The members of a group.
+    Members(GroupRef),
+}
+
+impl SkipRule {
+    fn parse(word: &str) -> Result<Self, String> {
+        match word.strip_prefix('@') {
+            Some("") => Err("`@` names no group".into()),
+            Some(group) => GroupRef::parse(group).map(Self::Members),
+            None if word.contains(char::is_control) => {
+                Err(format!("{} contains a control character", quoted(word)))
+            }
+            None => Ok(Self::Users(word.into())),
+        }
+    }
+
+    /// Whether the rule names this user; a group is not asked about.
+    #[must_use]
+    pub fn names(&self, user: &str) -> bool {
+        let Self::Users(pattern) = self else { return false };
+        let Some((head, rest)) = pattern.split_once('*') else { return pattern == user };
+        let Some(mut left) = user.strip_prefix(head) else { return false };
+        let mut pieces = rest.split('*').peekable();
+        while let Some(piece) = pieces.next() {
+            if pieces.peek().is_none() {
+                return left.ends_with(piece);
+            }
+            let Some(at) = left.find(piece) else { return false };
+            left = left.get(at + piece.len()..).unwrap_or_default();
+        }
+        true
+    }
+}
+
+impl Display for SkipRule {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Users(pattern) => f.write_str(pattern),
+            Self::Members(group) => write!(f, "@{group}"),
+        }
+    }
+}
+
+/// What a user's directory is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameTemplate(Vec<Piece>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    User,
+    Uid,
+    Host,
+}
+
+impl NameTemplate {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.contains(|c: char| matches!(c, '/' | ':' | '=') || c.is_control()) {
+            return Err(format!("{} contains `/`, `:`, `=` or a control character", quoted(text)));
+        }
+        let mut pieces = Vec::new();
+        let mut plain = String::new();
+        let mut characters = text.chars();
+        while let Some(character) = characters.next() {
+            if character != '%' {
+                plain.push(character);
+                continue;
+            }
+            let piece = match characters.next() {
+                Some('%') => {
+                    plain.push('%');
+                    continue;
+                }
+                Some('u') => Piece::User,
+                Some('U') => Piece::Uid,
+                Some('h') => Piece::Host,
+                _ => return Err(format!("{} has a `%` that is not %u, %U, %h or %%", quoted(text))),
+            };
+            if !plain.is_empty() {
+                pieces.push(Piece::Text(std::mem::take(&mut plain)));
+            }
+            pieces.push(piece);
+        }
+        if !plain.is_empty() {
+            pieces.push(Piece::Text(plain));
+        }
+        if !pieces.iter().any(|piece| matches!(piece, Piece::User | Piece::Uid)) {
+            return Err(format!(
+                "{} has neither %u nor %U: all users would share one directory",
+                quoted(text)
+            ));
+        }
+        Ok(Self(pieces))
+    }
+
+    /// Whether the host's name is needed.
+    #[must_use]
+    pub fn names_host(&self) -> bool {
+        self.0.contains(&Piece::Host)
+    }
+
+    /// The name that the template makes. What is put in is not expanded again.
+    #[must_use]
+    pub fn expand(&self, user: &str, uid: u32, host: &str) -> String {
+        let mut name = String::new();
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => name.push_str(text),
+                Piece::User => name.push_str(user),
+                Piece::Uid => name.push_str(&uid.to_string()),
+                Piece::Host => name.push_str(host),
+            }
+        }
+        name
+    }
+}
+
+impl Display for NameTemplate {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => f.write_str(&text.replace('%', "%%"))?,
+                Piece::User => f.write_str("%u")?,
+                Piece::Uid => f.write_str("%U")?,
+                Piece::Host => f.write_str("%h")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The mode of a new directory: the user's bits full, nobody else may write, no special bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirMode(u32);
+
+impl DirMode {
+    fn parse(text: &str) -> Result<Self, String> {
+        let octal = text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+        match u32::from_str_radix(text, 8) {
+            Ok(mode) if octal && mode & !0o777 != 0 => {
+                Err(format!("{} has a special bit or is no mode", quoted(text)))
+            }
+            Ok(mode) if octal && mode & 0o700 != 0o700 => {
+                Err(format!("{} does not give the user all of its own directory", quoted(text)))
+            }
+            Ok(mode) if octal && mode & 0o022 != 0 => {
+                Err(format!("{} would let others write into a user's directory", quoted(text)))
+            }
+            Ok(mode) if octal => Ok(Self(mode)),
+            _ => Err(format!("{} is not an octal mode such as 0700", quoted(text))),
+        }
+    }
+
+    /// The permission bits.
+    #[must_use]
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+}
+
+impl Display for DirMode {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+
+/// A variable to set: to the directory itself, or to a path beneath it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Export {
+    variable: String,
+    suffix: Option<String>,
+}
+
+impl Export {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (variable, suffix) = match text.split_once(':') {
+            Some((variable, suffix)) => (variable, Some(suffix)),
+            None => (text, None),
+        };
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        if !variable.bytes().all(is_name) || variable.bytes().next().is_none_or(|byte| byte.is_ascii_digit())
+        {
+            return Err(format!("{} is not the name of a variable", quoted(variable)));
+        }
+        if RESERVED_VARIABLES.contains(&variable) || variable.starts_with("LD_") {
+            return Err(format!("{variable} decides which programs a session runs and is not set here"));
+        }
+        let suffix = match suffix {
+            None => None,
+            Some(text) if text.starts_with('/') => {
+                return Err(format!("{} is absolute; what follows the colon is relative", quoted(text)));
+            }
+            Some(text) => match clean_path(text)? {
+                clean if clean.is_empty() => {
+                    return Err(format!("{} has nothing after the colon", quoted(variable)));
+                }
+                clean => Some(clean),
+            },
+        };
+        Ok(Self { variable: variable.into(), suffix })
+    }
+
+    /// The assignment `NAME=VALUE` for a user whose directory is `directory`.
+    #[must_use]
+    pub fn assignment(&self, directory: &str) -> String {
+        match &self.suffix {
+            None => format!("{}={directory}", self.variable),
+            Some(suffix) => format!("{}={directory}/{suffix}", self.variable),
+        }
+    }
+}
+
+impl Display for Export {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match &self.suffix {
+            None => f.write_str(&self.variable),
+            Some(suffix) => write!(f, "{}:{suffix}", self.variable),
+        }
+    }
+}
+
+/// The PAM services to act for: all, unless some are named.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Services {
+    only: Vec<String>,
+    except: Vec<String>,
+}
+
+impl Services {
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut services = Self::default();
+        for word in list(text, |word| Ok(word.to_owned()))? {
+            if word.contains(char::is_control) {
+                return Err(format!("{} contains a control character", quoted(&word)));
+            }
+            match word.strip_prefix('!').map(str::trim_start) {
+                Some("") => return Err("`!` names no service".into()),
+                Some(name) => services.except.push(name.into()),
+                None => services.only.push(word),
+            }
+        }
+        Ok(services)
+    }
+
+    /// Whether the module acts for this service.
+    #[must_use]
+    pub fn allow(&self, service: &str) -> bool {
+        let is_it = |name: &String| name == service;
+        (self.only.is_empty() || self.only.iter().any(is_it)) && !self.except.iter().any(is_it)
+    }
+}
+
+impl Display for Services {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let except: Vec<String> = self.except.iter().map(|name| format!("!{name}")).collect();
+        let separator = if self.only.is_empty() || except.is_empty() { "" } else { "," };
+        write!(f, "{}{separator}{}", Commas(&self.only), Commas(&except))
+    }
+}
+
+/// What a fault, a refusal or a bad configuration does to the login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnError {
+    /// Nothing: the session opens without the variable.
+    Ignore,
+    /// The session fails with `PAM_SESSION_ERR`.
+    Fail,
+}
+
+impl OnError {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "ignore" => Ok(Self::Ignore),
+            "fail" => Ok(Self::Fail),
+            _ => Err(format!("{} is neither ignore nor fail", quoted(text))),
+        }
+    }
+}
+
+impl Display for OnError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ignore => "ignore",
+            Self::Fail => "fail",
+        })
+    }
+}

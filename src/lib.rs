@@ -1,0 +1,19 @@
+//! A PAM session module that gives every developer of a shared machine a private `CARGO_TARGET_DIR`.
+//!
+//! At session open it reads its [configuration](config), asks who the user is ([account]), decides whether
+//! they are a developer of the workspace ([policy]), opens the [shared root](shared_root), finds or makes
+//! the user's own directory in it ([`cache_dir`]), and puts its path in the session's environment. The
+//! [session] module tells this story in order; `module` is the door that libpam knocks at.
+//!
+//! It runs as root, inside sshd, in every login of everyone. Hence the order of its virtues: never stop a
+//! login; never be tricked into giving anything away; be right; be fast; be short enough to read.
+
+pub mod account;
+pub mod cache_dir;
+pub mod config;
+mod ffi;
+mod logging;
+mod module;
+pub mod policy;
+pub mod session;
+pub mod shared_root;

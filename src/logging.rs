@@ -1,0 +1,99 @@
+//! Log lines, one datagram each, without a trace in the host process.
+//!
+//! `log` is the facade, the syslog crate the writer. The socket is opened for each message and closed: a
+//! logger that kept it would leak a descriptor in each PAM transaction. It never waits for long: a
+//! `/dev/log` that nobody reads would otherwise hang the login.
+
+use std::fmt::{self, Arguments, Display, Formatter, Write as _};
+use std::io::{self, Write};
+use std::os::unix::net::UnixDatagram;
+use std::sync::Once;
+use std::time::Duration;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
+
+/// Where syslog listens, as in syslog(3).
+const SOCKET: &str = "/dev/log";
+
+/// How long a message waits for a syslog that is behind, before it is dropped.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// The longest message, in characters before escaping: syslog daemons cut lines at some length of their
+/// own, and a broken configuration can be long.
+const MAX_MESSAGE: usize = 2048;
+
+/// Makes the `log` macros write to syslog. The `log` statics are this library's own copy: whatever the
+/// host logs with is not touched.
+pub(crate) fn install() {
+    static INSTALL: Once = Once::new();
+    INSTALL.call_once(|| {
+        if log::set_logger(&Syslog).is_ok() {
+            log::set_max_level(LevelFilter::Debug);
+        }
+    });
+}
+
+struct Syslog;
+
+impl Log for Syslog {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        // No syslog, or one that is stuck: there is nobody to tell.
+        let _ = send(record.level(), record.args());
+    }
+
+    fn flush(&self) {}
+}
+
+fn send(level: Level, message: &Arguments<'_>) -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.connect(SOCKET)?;
+    let mut logger = Logger::new(LoggerBackend::Unix(socket), Rfc3164);
+    let sent = match level {
+        Level::Error => logger.err(message),
+        Level::Warn => logger.warning(message),
+        Level::Info => logger.info(message),
+        Level::Debug | Level::Trace => logger.debug(message),
+    };
+    sent.map_err(io::Error::other)
+}
+
+/// `<priority>pam_cargo_target[pid]: message`, as libc's syslog(3) has it but for the timestamp, which the
+/// daemon puts in: RFC 5424 messages lose their ident in rsyslog and journald.
+struct Rfc3164;
+
+impl LogFormat<&Arguments<'_>> for Rfc3164 {
+    fn format<W: Write>(
+        &self,
+        to: &mut W,
+        severity: Severity,
+        message: &Arguments<'_>,
+    ) -> syslog::Result<()> {
+        let priority = Facility::LOG_AUTHPRIV as u8 | severity as u8;
+        let text = message.to_string();
+        // One call, one datagram.
+        write!(to, "<{priority}>pam_cargo_target[{}]: {}", std::process::id(), Escaped(&text))
+            .map_err(syslog::Error::Write)
+    }
+}
+
+/// Text of bounded length with its control characters escaped, so that no name can forge a log line.
+struct Escaped<'a>(&'a str);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars().take(MAX_MESSAGE) {
+            if character.is_control() {
+                write!(f, "{}", character.escape_unicode())?;
+            } else {
+                f.write_char(character)?;
+            }
+        }
+        Ok(())
+    }
+}
