@@ -1,0 +1,1 @@
+//! Ordinary users as attackers, against the logins of a victim.

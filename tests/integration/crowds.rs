@@ -1,0 +1,1 @@
+//! Many first logins at once.

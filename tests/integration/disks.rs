@@ -1,0 +1,1 @@
+//! Real file systems that are full, read-only, failing, or squash owners.

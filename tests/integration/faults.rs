@@ -1,0 +1,1 @@
+//! Every system call of the module failing, and every one its last.

@@ -1,0 +1,1 @@
+//! Resource limits that a stack may have set before the module.

@@ -1,0 +1,1 @@
+//! Names that a real NSS source can hand out.

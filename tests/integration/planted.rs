@@ -1,0 +1,1 @@
+//! What stands at the name, or inside the directory, before a login.
