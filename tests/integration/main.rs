@@ -12,6 +12,7 @@
 )]
 
 mod attack;
+mod c_host;
 mod clients;
 mod crowds;
 mod disks;

@@ -167,7 +167,7 @@ pub(crate) fn add_group(name: &str, gid: u32) {
 /// Makes `user` a member of `group`, which is made if it is not there.
 pub(crate) fn join(user: &str, group: &str) {
     if !groups().iter().any(|known| known.name == group) {
-        let gid = (5000..).find(|gid| groups().iter().all(|known| known.gid != *gid)).unwrap();
+        let gid = (5000..60_000).find(|gid| groups().iter().all(|known| known.gid != *gid)).unwrap();
         add_group(group, gid);
     }
     let lines = fs::read_to_string("/etc/group").unwrap();
