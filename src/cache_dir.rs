@@ -2,16 +2,19 @@
 //!
 //! What is there is never changed, only accepted or refused. What is missing is made in `.staging`, which
 //! is root's alone, under a name nobody can guess, and renamed into place when it is complete: no other
-//! user can reach it before, and a crash leaves only litter that the next provisioning sweeps. A
-//! [`CacheDir`] can only be had by having been judged.
+//! user can reach it before, and a crash leaves only litter that the next provisioning sweeps.
+//!
+//! [`Provision::run`] and all that it calls allocate no memory: they may run in a child of a threaded
+//! process.
 
+use std::ffi::CStr;
 use std::fmt::{self, Display, Formatter};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::iter;
 use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::Duration;
 
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat, renameat2};
 use nix::sys::resource::{Resource, getrlimit};
@@ -20,7 +23,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat, write};
 
 use crate::config::DirMode;
 use crate::ffi;
-use crate::shared_root::{OTHERS_MAY_WRITE, SharedRoot, kind};
+use crate::shared_root::{LookError, OTHERS_MAY_WRITE, Patience, SharedRoot, kind, open_and_look};
 
 /// What tells backup tools, and cargo from 1.97 on, that a directory holds nothing but a cache.
 pub const TAG_NAME: &str = "CACHEDIR.TAG";
@@ -48,7 +51,11 @@ const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// POSIX ACLs that a directory inherits, and that `fchmod` leaves in place.
-const ACLS: [&std::ffi::CStr; 2] = [c"system.posix_acl_access", c"system.posix_acl_default"];
+const ACLS: [&CStr; 2] = [c"system.posix_acl_access", c"system.posix_acl_default"];
+
+/// How a directory is opened whose entries are to be changed.
+const DIRECTORY: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// Whose directory it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,118 +124,129 @@ impl Display for NameError {
     }
 }
 
-/// A user's directory, open, that was found in order or was just made.
-#[derive(Debug)]
-pub struct CacheDir {
-    directory: OwnedFd,
-    path: String,
+/// What there is to provide for one user.
+#[derive(Debug, Clone)]
+pub struct Provision<'a> {
+    /// What the directory is called.
+    pub name: &'a DirName,
+    /// Whose it must be.
+    pub owner: Owner,
+    /// The mode of a new one.
+    pub mode: DirMode,
+    /// What a new one is called while it is made.
+    pub staging_name: StagingName,
+    /// Whether anything may be created.
+    pub may_create: bool,
+}
+
+/// How a user's directory was provided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provided {
+    /// It was there, and in order.
+    Found,
+    /// It was made just now.
+    Made,
+    /// It is not there, and nothing may be created.
+    Missing,
 }
 
 /// Why a user has no directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheDirError {
-    /// Something that is no directory has its name.
-    NotADirectory {
-        /// The path.
-        path: String,
-        /// What it is.
-        what: &'static str,
-    },
-    /// It belongs to somebody else.
-    WrongOwner {
-        /// The path.
-        path: String,
-        /// The owner.
-        uid: u32,
-        /// Who should be.
-        expected: u32,
-    },
-    /// Others can write it.
-    Writable {
-        /// The path.
-        path: String,
-        /// The mode.
-        mode: u32,
-    },
+    /// It cannot be judged without waiting.
+    WouldWait,
+    /// This, which is no directory, has its name.
+    NotADirectory(&'static str),
+    /// It belongs to this uid.
+    WrongOwner(u32),
+    /// It has this mode, and others can write it.
+    Writable(u32),
     /// `.staging` is not a directory that only root can enter.
-    UnsafeStaging {
-        /// The path.
-        path: String,
-    },
-    /// The file system did not give the new directory to the user.
-    NotGiven {
-        /// The path of the root.
-        root: String,
-        /// Whose it is instead.
-        uid: u32,
-        /// Who should be.
-        expected: u32,
-    },
-    /// A sticky root on a file system where a rename would replace what another user put there.
-    NoExclusiveRename {
-        /// The path of the root.
-        root: String,
-    },
-    /// A system call failed.
-    Failed {
-        /// What was tried, with the path.
-        doing: String,
-        /// The cause.
-        errno: Errno,
-    },
+    UnsafeStaging,
+    /// The file system made a new directory this uid's.
+    NotGiven(u32),
+    /// The root is sticky, on a file system where a rename would replace what another user put there.
+    NoExclusiveRename,
+    /// This could not be done.
+    Failed(Step, Errno),
+}
+
+/// What can fail while a directory is provided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Opening what is there.
+    Open,
+    /// Opening or making `.staging`.
+    Staging,
+    /// Making and preparing the new directory.
+    Make,
+    /// Giving it its name.
+    Publish,
+    /// Finding it there afterwards.
+    FindAgain,
 }
 
 impl CacheDirError {
     /// Whether the system failed, rather than somebody having put something in the way.
     #[must_use]
     pub fn is_fault(&self) -> bool {
-        matches!(self, Self::Failed { .. } | Self::NotGiven { .. })
+        matches!(self, Self::WouldWait | Self::Failed(..) | Self::NotGiven(_))
     }
 
-    fn failed(doing: impl Into<String>) -> impl FnOnce(Errno) -> Self {
-        |errno| Self::Failed { doing: doing.into(), errno }
-    }
-}
-
-impl Display for CacheDirError {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+    /// The sentence for the log: path, cause and remedy.
+    pub(crate) fn describe(
+        &self,
+        root: &str,
+        name: &DirName,
+        uid: u32,
+        f: &mut Formatter<'_>,
+    ) -> fmt::Result {
+        let path = format!("{root}/{}", name.as_str());
+        let in_shell = ShellWord(&path);
         match self {
-            Self::NotADirectory { path, what } => {
-                write!(f, "{path} is {what}, not a directory; move it away: mv {0} {0}.old", ShellWord(path))
+            Self::WouldWait => write!(f, "{path} cannot be judged without waiting for its file system"),
+            Self::NotADirectory(what) => {
+                write!(f, "{path} is {what}, not a directory; move it away: mv {in_shell} {in_shell}.old")
             }
-            Self::WrongOwner { path, uid, expected } => write!(
+            Self::WrongOwner(owner) => write!(
                 f,
-                "{path} belongs to uid {uid}, not to uid {expected}: whoever owns it could plant build scripts; \
-                 look into it, then move it away: mv {0} {0}.old",
-                ShellWord(path)
+                "{path} belongs to uid {owner}, not to uid {uid}: whoever owns it could plant build scripts; look \
+                 into it, then move it away: mv {in_shell} {in_shell}.old"
             ),
-            Self::Writable { path, mode } => write!(
+            Self::Writable(mode) => write!(
                 f,
-                "{path} (mode {mode:04o}) is writable by group or others, who could plant build scripts; \
-                 look into it, then run: setfacl -b {0}; chmod go-w {0}",
-                ShellWord(path)
+                "{path} (mode {mode:04o}) is writable by group or others, who could plant build scripts; look into \
+                 it, then run: setfacl -b {in_shell}; chmod go-w {in_shell}"
             ),
-            Self::UnsafeStaging { path } => {
+            Self::UnsafeStaging => write!(
+                f,
+                "{root}/{STAGING} is not a directory of root's that nobody else can enter; remove it: \
+                 rm -r {root}/{STAGING}"
+            ),
+            Self::NotGiven(owner) => write!(
+                f,
+                "the file system of {root} made a directory for uid {uid} uid {owner}'s, as NFS with root_squash \
+                 does; make users' directories on its server"
+            ),
+            Self::NoExclusiveRename => write!(
+                f,
+                "{root} is sticky and its file system has no exclusive rename, so that anybody's directory could be \
+                 replaced; run: chmod go-w {root}"
+            ),
+            Self::Failed(step, errno) => {
+                let doing = match step {
+                    Step::Open => "open",
+                    Step::Staging => "use .staging to make",
+                    Step::Make => "make",
+                    Step::Publish => "rename a new directory to",
+                    Step::FindAgain => "find what was just made at",
+                };
                 write!(
                     f,
-                    "{path} is not a directory of root's that nobody else can enter; remove it: rm -r {path}"
+                    "cannot {doing} {path}: {}; see that its file system is in order and has space",
+                    errno.desc()
                 )
             }
-            Self::NotGiven { root, uid, expected } => write!(
-                f,
-                "{root} is on a file system that made a directory for uid {expected} uid {uid}'s (NFS with \
-                 root_squash does); make users' directories on its server"
-            ),
-            Self::NoExclusiveRename { root } => write!(
-                f,
-                "{root} is sticky and its file system has no exclusive rename, so that anybody's directory could \
-                 be replaced; run: chmod go-w {root}"
-            ),
-            Self::Failed { doing, errno } => write!(
-                f,
-                "cannot {doing}: {}; see that the file system is in order and has space",
-                errno.desc()
-            ),
         }
     }
 }
@@ -248,70 +266,74 @@ impl Display for ShellWord<'_> {
     }
 }
 
+impl Provision<'_> {
+    /// Finds the user's directory in order, or makes it and gives it to the user: it appears complete or not
+    /// at all. With [`Patience::Cached`], what stands at the name is looked at without waiting; what follows
+    /// is for a file system that is then known to be local.
+    pub fn run(&self, root: &SharedRoot, patience: Patience) -> Result<Provided, CacheDirError> {
+        if let Some(found) = CacheDir::find(root, self.name, self.owner, patience)? {
+            if self.may_create {
+                found.put_back_tag(self.owner);
+            }
+            return Ok(Provided::Found);
+        }
+        if !self.may_create {
+            return Ok(Provided::Missing);
+        }
+        let published = NewDir::make(&Staging::open(root)?, self)?.publish(root, self.name)?;
+        // Of two logins at once the slower finds what the faster made; both judge what is there.
+        match CacheDir::find(root, self.name, self.owner, Patience::Wait)? {
+            Some(_) if published => Ok(Provided::Made),
+            Some(_) => Ok(Provided::Found),
+            None => Err(CacheDirError::Failed(Step::FindAgain, Errno::ENOENT)),
+        }
+    }
+}
+
+/// A user's directory, open, that was found in order.
+struct CacheDir(OwnedFd);
+
 impl CacheDir {
     /// The user's directory if it is there and in order; nothing is changed.
     ///
     /// It must be a directory, the user's, and closed to the writing of others. It may be a mount point,
     /// and stricter than a new one would be.
-    pub fn find(root: &SharedRoot, name: &DirName, owner: Owner) -> Result<Option<Self>, CacheDirError> {
-        let path = format!("{}/{}", root.path(), name.as_str());
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let directory = match openat(root, name.as_str(), flags, Mode::empty()) {
-            Ok(directory) => directory,
-            Err(Errno::ENOENT) => return Ok(None),
-            Err(Errno::ENOTDIR | Errno::ELOOP) => {
-                return Err(CacheDirError::NotADirectory { what: what_is(root, name.as_str()), path });
-            }
-            Err(errno) => return Err(CacheDirError::Failed { doing: format!("open {path}"), errno }),
-        };
-        let found = fstat(&directory).map_err(CacheDirError::failed(format!("look at {path}")))?;
-        if found.st_uid != owner.uid {
-            return Err(CacheDirError::WrongOwner { path, uid: found.st_uid, expected: owner.uid });
-        }
-        if found.st_mode & OTHERS_MAY_WRITE != 0 {
-            return Err(CacheDirError::Writable { path, mode: found.st_mode & 0o7777 });
-        }
-        Ok(Some(Self { directory, path }))
-    }
-
-    /// The user's directory, and whether it was made just now: what is missing is made and given to the
-    /// user, and appears complete or not at all.
-    pub fn provision(
+    fn find(
         root: &SharedRoot,
         name: &DirName,
         owner: Owner,
-        mode: DirMode,
-    ) -> Result<(Self, bool), CacheDirError> {
-        if let Some(found) = Self::find(root, name, owner)? {
-            return Ok((found, false));
+        patience: Patience,
+    ) -> Result<Option<Self>, CacheDirError> {
+        let (directory, seen) = match open_and_look(root, name.as_str(), patience) {
+            Ok(found) => found,
+            Err(LookError::WouldWait) => return Err(CacheDirError::WouldWait),
+            Err(LookError::Failed(Errno::ENOENT)) => return Ok(None),
+            Err(LookError::Failed(Errno::ENOTDIR | Errno::ELOOP)) => {
+                return Err(CacheDirError::NotADirectory(what_is(root, name)));
+            }
+            Err(LookError::Failed(errno)) => return Err(CacheDirError::Failed(Step::Open, errno)),
+        };
+        if seen.uid != owner.uid {
+            return Err(CacheDirError::WrongOwner(seen.uid));
         }
-        let published = NewDir::make(&Staging::open(root)?, root, owner, mode)?.publish(root, name)?;
-        // Of two logins at once the slower finds what the faster made; both judge what is there.
-        let found = Self::find(root, name, owner)?.ok_or_else(|| CacheDirError::Failed {
-            doing: format!("find {}/{}, made a moment ago", root.path(), name.as_str()),
-            errno: Errno::ENOENT,
-        })?;
-        Ok((found, published))
+        if seen.mode & OTHERS_MAY_WRITE != 0 {
+            return Err(CacheDirError::Writable(seen.mode));
+        }
+        Ok(Some(Self(directory)))
     }
 
     /// Puts the tag back where it is missing. Whatever has its name is left as it is, and failing is no
     /// fault: the directory serves without.
-    pub fn put_back_tag(&self, owner: Owner) {
-        if fstatat(&self.directory, TAG_NAME, AtFlags::AT_SYMLINK_NOFOLLOW) == Err(Errno::ENOENT) {
-            let _ = write_tag(&self.directory, owner);
+    fn put_back_tag(&self, owner: Owner) {
+        if fstatat(&self.0, TAG_NAME, AtFlags::AT_SYMLINK_NOFOLLOW) == Err(Errno::ENOENT) {
+            let _ = write_tag(&self.0, owner);
         }
-    }
-
-    /// The absolute path, for the environment.
-    #[must_use]
-    pub fn path(&self) -> &str {
-        &self.path
     }
 }
 
 /// For the message alone: what stands in a directory's place.
-fn what_is(root: &SharedRoot, name: &str) -> &'static str {
-    match fstatat(root, name, AtFlags::AT_SYMLINK_NOFOLLOW).map(|found| kind(&found)) {
+fn what_is(root: &SharedRoot, name: &DirName) -> &'static str {
+    match fstatat(root, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).map(|found| kind(&found)) {
         Ok(SFlag::S_IFLNK) => "a symbolic link",
         Ok(SFlag::S_IFREG) => "a file",
         Ok(SFlag::S_IFIFO) => "a FIFO",
@@ -347,33 +369,29 @@ fn write_tag(directory: &OwnedFd, owner: Owner) -> nix::Result<()> {
 }
 
 /// `.staging`, open and locked against sweeping for as long as this lives.
-struct Staging {
-    directory: OwnedFd,
-    path: String,
-}
+struct Staging(OwnedFd);
 
 impl Staging {
     fn open(root: &SharedRoot) -> Result<Self, CacheDirError> {
-        let path = format!("{}/{STAGING}", root.path());
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let open = || openat(root, STAGING, flags, Mode::empty());
-        let directory = match open() {
+        let failed = |errno| CacheDirError::Failed(Step::Staging, errno);
+        let open = || openat(root, STAGING, DIRECTORY, Mode::empty());
+        let opened = match open() {
             Err(Errno::ENOENT) => match mkdirat(root, STAGING, Mode::S_IRWXU) {
                 Ok(()) | Err(Errno::EEXIST) => open(),
-                Err(errno) => return Err(CacheDirError::Failed { doing: format!("create {path}"), errno }),
+                Err(errno) => return Err(failed(errno)),
             },
             opened => opened,
         };
-        let directory = match directory {
+        let directory = match opened {
             Ok(directory) => directory,
-            Err(Errno::ENOTDIR | Errno::ELOOP) => return Err(CacheDirError::UnsafeStaging { path }),
-            Err(errno) => return Err(CacheDirError::Failed { doing: format!("open {path}"), errno }),
+            Err(Errno::ENOTDIR | Errno::ELOOP) => return Err(CacheDirError::UnsafeStaging),
+            Err(errno) => return Err(failed(errno)),
         };
-        let found = fstat(&directory).map_err(CacheDirError::failed(format!("look at {path}")))?;
+        let found = fstat(&directory).map_err(failed)?;
         if found.st_uid != 0 || found.st_mode & 0o077 != 0 {
-            return Err(CacheDirError::UnsafeStaging { path });
+            return Err(CacheDirError::UnsafeStaging);
         }
-        let staging = Self { directory, path };
+        let staging = Self(directory);
         staging.lock();
         Ok(staging)
     }
@@ -383,11 +401,11 @@ impl Staging {
     /// Going on without the lock is harmless but for a missing tag, or a rename that fails: what a sweeper
     /// takes for litter is never under a name that anyone uses.
     fn lock(&self) {
-        if ffi::try_lock(&self.directory, libc::LOCK_EX).is_ok() {
+        if ffi::try_lock(&self.0, libc::LOCK_EX).is_ok() {
             self.sweep();
         }
         for _ in 0..LOCK_TRIES {
-            match ffi::try_lock(&self.directory, libc::LOCK_SH) {
+            match ffi::try_lock(&self.0, libc::LOCK_SH) {
                 Err(Errno::EWOULDBLOCK) => thread::sleep(LOCK_PAUSE),
                 _ => return,
             }
@@ -396,47 +414,51 @@ impl Staging {
 
     /// Removes what logins left that died: one tag, one directory each, never deeper.
     fn sweep(&self) {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let Ok(mut entries) = Dir::openat(&self.directory, ".", flags, Mode::empty()) else { return };
-        for entry in entries.iter().flatten() {
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            if let Ok(litter) = openat(&self.directory, name, flags, Mode::empty()) {
-                let _ = unlinkat(&litter, TAG_NAME, UnlinkatFlags::NoRemoveDir);
-                let _ = unlinkat(&self.directory, name, UnlinkatFlags::RemoveDir);
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = ffi::read_entries(&self.0, &mut buffer) {
+            for name in names(buffer.get(..length).unwrap_or_default()) {
+                if matches!(name.to_bytes(), b"." | b"..") {
+                    continue;
+                }
+                if let Ok(litter) = openat(&self.0, name, DIRECTORY, Mode::empty()) {
+                    let _ = unlinkat(&litter, TAG_NAME, UnlinkatFlags::NoRemoveDir);
+                    let _ = unlinkat(&self.0, name, UnlinkatFlags::RemoveDir);
+                }
             }
         }
     }
 }
 
+/// The names in `linux_dirent64` records (getdents(2)): inode and offset of 8 bytes each, the record's
+/// length in 2, the type in 1, then the name.
+fn names(mut records: &[u8]) -> impl Iterator<Item = &CStr> {
+    iter::from_fn(move || {
+        let length = usize::from(u16::from_ne_bytes([*records.get(16)?, *records.get(17)?]));
+        let name = CStr::from_bytes_until_nul(records.get(19..length)?).ok()?;
+        records = records.get(length..)?;
+        Some(name)
+    })
+}
+
 /// A directory in the making. Dropped before it is published, it is gone.
 struct NewDir<'a> {
     staging: &'a Staging,
-    name: String,
+    name: StagingName,
     directory: OwnedFd,
     published: bool,
 }
 
 impl<'a> NewDir<'a> {
     /// Makes a directory with its tag, and gives it to the user.
-    fn make(
-        staging: &'a Staging,
-        root: &SharedRoot,
-        owner: Owner,
-        mode: DirMode,
-    ) -> Result<Self, CacheDirError> {
-        let failed = || CacheDirError::failed(format!("create a directory in {}", staging.path));
-        let name = unguessable();
-        mkdirat(&staging.directory, name.as_str(), Mode::S_IRWXU).map_err(failed())?;
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let directory = openat(&staging.directory, name.as_str(), flags, Mode::empty()).map_err(|errno| {
-            let _ = unlinkat(&staging.directory, name.as_str(), UnlinkatFlags::RemoveDir);
-            failed()(errno)
+    fn make(staging: &'a Staging, provision: &Provision<'_>) -> Result<Self, CacheDirError> {
+        let &Provision { owner, mode, staging_name: name, .. } = provision;
+        let failed = |errno| CacheDirError::Failed(Step::Make, errno);
+        mkdirat(&staging.0, &name.0[..], Mode::S_IRWXU).map_err(failed)?;
+        let directory = openat(&staging.0, &name.0[..], DIRECTORY, Mode::empty()).map_err(|errno| {
+            let _ = unlinkat(&staging.0, &name.0[..], UnlinkatFlags::RemoveDir);
+            failed(errno)
         })?;
         let new = Self { staging, name, directory, published: false };
-        let not_given = |uid| CacheDirError::NotGiven { root: root.path().into(), uid, expected: owner.uid };
         match new.give_to(owner, mode) {
             Ok(stat)
                 if (stat.st_uid, stat.st_gid, stat.st_mode & 0o7777)
@@ -445,9 +467,9 @@ impl<'a> NewDir<'a> {
                 Ok(new)
             }
             // NFS with root_squash made it nobody's, and fails with EPERM or keeps it so.
-            Ok(stat) => Err(not_given(stat.st_uid)),
-            Err(Errno::EPERM) => Err(not_given(fstat(&new.directory).map_err(failed())?.st_uid)),
-            Err(errno) => Err(failed()(errno)),
+            Ok(stat) => Err(CacheDirError::NotGiven(stat.st_uid)),
+            Err(Errno::EPERM) => Err(CacheDirError::NotGiven(fstat(&new.directory).map_err(failed)?.st_uid)),
+            Err(errno) => Err(failed(errno)),
         }
     }
 
@@ -466,17 +488,15 @@ impl<'a> NewDir<'a> {
 
     /// Renames it to its name, never over anything; false if something has the name already.
     fn publish(mut self, root: &SharedRoot, name: &DirName) -> Result<bool, CacheDirError> {
-        let (from, to) = (self.name.as_str(), name.as_str());
-        let exclusive = renameat2(&self.staging.directory, from, root, to, RenameFlags::RENAME_NOREPLACE);
+        let (from, to) = (&self.name.0[..], name.as_str());
+        let exclusive = renameat2(&self.staging.0, from, root, to, RenameFlags::RENAME_NOREPLACE);
         let renamed = match exclusive {
             // The file system, or the kernel, has no exclusive rename. Where root alone can write the root,
             // all that a plain one could replace is this user's own empty directory.
             Err(Errno::EINVAL | Errno::ENOSYS) if root.only_root_writes() => {
-                renameat(&self.staging.directory, from, root, to)
+                renameat(&self.staging.0, from, root, to)
             }
-            Err(Errno::EINVAL | Errno::ENOSYS) => {
-                return Err(CacheDirError::NoExclusiveRename { root: root.path().into() });
-            }
+            Err(Errno::EINVAL | Errno::ENOSYS) => return Err(CacheDirError::NoExclusiveRename),
             renamed => renamed,
         };
         match renamed {
@@ -485,10 +505,7 @@ impl<'a> NewDir<'a> {
                 Ok(true)
             }
             Err(Errno::EEXIST | Errno::ENOTEMPTY | Errno::ENOTDIR) => Ok(false),
-            Err(errno) => {
-                let doing = format!("rename a directory from {} to {}/{to}", self.staging.path, root.path());
-                Err(CacheDirError::Failed { doing, errno })
-            }
+            Err(errno) => Err(CacheDirError::Failed(Step::Publish, errno)),
         }
     }
 }
@@ -497,15 +514,26 @@ impl Drop for NewDir<'_> {
     fn drop(&mut self) {
         if !self.published {
             let _ = unlinkat(&self.directory, TAG_NAME, UnlinkatFlags::NoRemoveDir);
-            let _ = unlinkat(&self.staging.directory, self.name.as_str(), UnlinkatFlags::RemoveDir);
+            let _ = unlinkat(&self.staging.0, &self.name.0[..], UnlinkatFlags::RemoveDir);
         }
     }
 }
 
-/// A name from the system's random source, by way of the seed of std's hash tables; the pid keeps two
-/// children of one fork apart.
-fn unguessable() -> String {
-    let mut hasher = RandomState::new().build_hasher();
-    hasher.write_u32(std::process::id());
-    format!("{:016x}", hasher.finish())
+/// What a directory is called while it is made: 16 hexadecimal digits that nobody can guess.
+#[derive(Debug, Clone, Copy)]
+pub struct StagingName([u8; 16]);
+
+impl StagingName {
+    /// A name from the system's random source, by way of the seed of std's hash tables; the pid keeps two
+    /// children of one fork apart.
+    #[must_use]
+    pub fn random() -> Self {
+        let mut hasher = RandomState::new().build_hasher();
+        hasher.write_u32(std::process::id());
+        let mut digits = [0; 16];
+        for (digit, byte) in digits.iter_mut().zip(format!("{:016x}", hasher.finish()).bytes()) {
+            *digit = byte;
+        }
+        Self(digits)
+    }
 }

@@ -513,6 +513,21 @@ impl RootPath {
         &self.0
     }
 
+    /// The path of the directory that so many components lead to; `/` for none.
+    pub(crate) fn first_components(&self, count: usize) -> &str {
+        let end = self.0.match_indices('/').map(|(at, _)| at).skip(1).nth(count.saturating_sub(1));
+        if count == 0 { "/" } else { self.0.get(..end.unwrap_or(self.0.len())).unwrap_or_default() }
+    }
+
+    /// Whether this is a user's home directory, or one above it: `/home` would find `/home/alice` in order
+    /// and take it for a cache.
+    ///
+    /// Compared as text: to resolve a home directory could mount it, or wait for its server.
+    #[must_use]
+    pub fn contains_home(&self, home: &Path) -> bool {
+        home.starts_with(&self.0)
+    }
+
     /// The names on the way from `/` to the root, the root's own last.
     pub fn components(&self) -> impl Iterator<Item = &str> {
         self.0.split('/').filter(|component| !component.is_empty())

@@ -2,11 +2,17 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_char, c_int};
-use std::os::fd::{AsFd, AsRawFd};
-use std::ptr;
+use std::ffi::{CStr, c_char, c_int, c_long, c_uint};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::ptr::{self, NonNull};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{pipe2, read};
 use pam::module::PamHandle;
 
 /// The first buffer for a group's entry, in bytes: about 4,000 members. nix starts at 1 KiB and asks NSS
@@ -136,6 +142,198 @@ pub(crate) fn remove_attribute(file: impl AsFd, name: &CStr) -> nix::Result<()> 
 pub(crate) fn try_lock(file: impl AsFd, operation: c_int) -> nix::Result<()> {
     // SAFETY: the descriptor is open for as long as it is borrowed.
     Errno::result(unsafe { libc::flock(file.as_fd().as_raw_fd(), operation | libc::LOCK_NB) }).map(drop)
+}
+
+/// statx(2) from memory: nothing is asked of a server, and no automount is triggered.
+pub(crate) fn stat_in_memory(file: impl AsFd) -> nix::Result<libc::statx> {
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC | libc::AT_NO_AUTOMOUNT;
+    let wanted = libc::STATX_TYPE | libc::STATX_MODE | libc::STATX_UID;
+    let mut found = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the descriptor is open for as long as it is borrowed, the path is empty and ends with a NUL,
+    // and there is room for the answer.
+    let code =
+        unsafe { libc::statx(file.as_fd().as_raw_fd(), c"".as_ptr(), flags, wanted, found.as_mut_ptr()) };
+    Errno::result(code)?;
+    // SAFETY: every field is a number, for which zeros are a value; the kernel wrote the rest.
+    let found = unsafe { found.assume_init() };
+    if found.stx_mask & wanted == wanted { Ok(found) } else { Err(Errno::EAGAIN) }
+}
+
+/// getdents64(2): the next entries of a directory, as `linux_dirent64` records; 0 bytes at its end.
+/// readdir(3) would allocate.
+pub(crate) fn read_entries(directory: impl AsFd, buffer: &mut [u8]) -> nix::Result<usize> {
+    let descriptor = directory.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open for as long as it is borrowed, and the buffer has that many bytes.
+    let code = unsafe { libc::syscall(libc::SYS_getdents64, descriptor, buffer.as_mut_ptr(), buffer.len()) };
+    Errno::result(code).map(|length| usize::try_from(length).unwrap_or(0))
+}
+
+/// Why a child gave no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChildError {
+    /// It was not done in time; it was killed, and goes as soon as whatever it waits for lets it.
+    Late,
+    /// It ended without one.
+    Died,
+    /// It could not be started.
+    NotStarted(Errno),
+}
+
+/// How long a child that has answered, or was killed, is waited for before it is left to itself.
+const REAP_TRIES: u32 = 50;
+const REAP_PAUSE: Duration = Duration::from_millis(1);
+
+/// Does work in a child process, for at most so long: nothing inside a process can end a wait for a dead
+/// file server.
+///
+/// The child is made so that the host does not notice it: with exit signal 0, its end raises no SIGCHLD, and
+/// the host's own wait(2) does not find it. It shares nothing with the host but one pipe and the answer.
+///
+/// In a threaded host, the child inherits whatever locks other threads held. `work` must not allocate
+/// memory, nor panic, nor take a lock; it has system calls, and what it borrows.
+pub(crate) fn in_child<T: Copy + 'static>(
+    timeout: Duration,
+    work: impl FnOnce() -> T,
+) -> Result<T, ChildError> {
+    let deadline = Instant::now() + timeout;
+    let answer = SharedAnswer::<T>::new().map_err(ChildError::NotStarted)?;
+    let (done, tell) = pipe2(OFlag::O_CLOEXEC).map_err(ChildError::NotStarted)?;
+
+    let mut every_signal = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: there is room for both sets; sigfillset writes the one, pthread_sigmask the other. With every
+    // signal blocked, no handler of the host can run in the child.
+    unsafe {
+        libc::sigfillset(every_signal.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, every_signal.as_ptr(), mask.as_mut_ptr());
+    }
+    // SAFETY: without flags and with no stack of its own, this is fork(2) but for the exit signal (the low
+    // byte of the flags), the handlers of pthread_atfork(3), and the locks of libc, none of which the child
+    // takes. All arguments are 0, so their order, which differs between architectures, does not matter.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) };
+    if pid == 0 {
+        let end = ExitOnDrop;
+        become_a_child(tell.as_raw_fd());
+        answer.put(work());
+        // SAFETY: the descriptor is open, and there is one byte to write.
+        unsafe { libc::write(tell.as_raw_fd(), c"!".as_ptr().cast(), 1) };
+        drop(end);
+    }
+    let started = Errno::result(pid);
+    // SAFETY: pthread_sigmask wrote the set above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask.as_ptr(), ptr::null_mut()) };
+    let pid = started.map_err(ChildError::NotStarted)?;
+    drop(tell);
+
+    let outcome = match wait_for(&done, deadline) {
+        // SAFETY: the child says that it has put the answer, and it puts no other.
+        Ok(true) => Ok(unsafe { answer.take() }),
+        Ok(false) => Err(ChildError::Died),
+        Err(_) => Err(ChildError::Late),
+    };
+    reap(pid, outcome.is_err());
+    outcome
+}
+
+/// In the child: nothing of the host runs there ever again, not even if our own code should panic.
+struct ExitOnDrop;
+
+impl Drop for ExitOnDrop {
+    fn drop(&mut self) {
+        // SAFETY: it ends this process, without running what the host registered for its own end.
+        unsafe { libc::_exit(0) };
+    }
+}
+
+/// In the child: lets go of all that was the host's, except for one descriptor.
+fn become_a_child(keep: RawFd) {
+    // SAFETY: these calls touch this process alone, which runs nothing but our code from here on; no
+    // descriptor that is closed is used again.
+    unsafe {
+        let below = if keep == 0 { 0 } else { libc::syscall(libc::SYS_close_range, 0, keep - 1, 0) };
+        let above = libc::syscall(libc::SYS_close_range, keep + 1, c_uint::MAX, 0);
+        if below < 0 || above < 0 {
+            // Linux before 5.9.
+            let limit = RawFd::try_from(libc::sysconf(libc::_SC_OPEN_MAX).min(65_536)).unwrap_or(1024);
+            for descriptor in (0..limit).filter(|&descriptor| descriptor != keep) {
+                libc::close(descriptor);
+            }
+        }
+        for signal in 1..=libc::SIGRTMAX() {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut no_signal = MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigemptyset(no_signal.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, no_signal.as_ptr(), ptr::null_mut());
+        libc::chdir(c"/".as_ptr());
+    }
+}
+
+/// Whether a byte comes out of a pipe before its writer is gone.
+fn wait_for(pipe: &OwnedFd, deadline: Instant) -> nix::Result<bool> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) if left.is_zero() => return Err(Errno::ETIMEDOUT),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return read(pipe, &mut [0]).map(|length| length == 1),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Takes a child's exit status, so that it does not stay as a zombie; for a while, if it takes one.
+fn reap(pid: c_long, kill: bool) {
+    let Ok(pid) = libc::pid_t::try_from(pid) else { return };
+    if kill {
+        // SAFETY: the child was not waited for, so the number is still its.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+    }
+    for _ in 0..REAP_TRIES {
+        // SAFETY: no status is asked for; __WCLONE is for children without SIGCHLD.
+        match unsafe { libc::waitpid(pid, ptr::null_mut(), libc::WNOHANG | libc::__WCLONE) } {
+            0 => thread::sleep(REAP_PAUSE),
+            _ => return,
+        }
+    }
+}
+
+/// Memory that a child writes and its parent reads.
+struct SharedAnswer<T>(NonNull<T>);
+
+impl<T: Copy> SharedAnswer<T> {
+    fn new() -> nix::Result<Self> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        // SAFETY: a new mapping, wherever the kernel likes it; page alignment is enough for any `T` here.
+        let start = unsafe { libc::mmap(ptr::null_mut(), size_of::<T>(), protection, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        NonNull::new(start.cast()).map(Self).ok_or(Errno::ENOMEM)
+    }
+
+    fn put(&self, value: T) {
+        // SAFETY: the mapping has room for a `T`, and the parent reads it only when told.
+        unsafe { self.0.write(value) };
+    }
+
+    /// # Safety
+    ///
+    /// The child must have put a value, and say so.
+    unsafe fn take(&self) -> T {
+        // SAFETY: the caller vouches for the value; parent and child are the same program, so its bytes,
+        // and a reference to the program's own constants, mean the same in both.
+        unsafe { self.0.read() }
+    }
+}
+
+impl<T> Drop for SharedAnswer<T> {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and nobody has a reference into it. A child that is late keeps its own.
+        unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<T>()) };
+    }
 }
 
 #[link(name = "pam")]

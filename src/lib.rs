@@ -14,6 +14,7 @@ pub mod config;
 mod ffi;
 mod logging;
 mod module;
+pub mod mounts;
 pub mod policy;
 pub mod session;
 pub mod shared_root;

@@ -2,15 +2,20 @@
 //!
 //! Knows nothing of PAM, so that a tool can ask the same question and get the answer a login gets.
 
+use std::cell::OnceCell;
 use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::unistd::{geteuid, gethostname};
 
 use crate::account::{Account, NssError};
-use crate::cache_dir::{CacheDir, CacheDirError, DirName, NameError, Owner};
-use crate::config::{self, Config, Loaded, OnError, Problem};
+use crate::cache_dir::{CacheDirError, DirName, NameError, Owner, Provided, Provision, StagingName};
+use crate::config::{self, Config, Loaded, OnError, Problem, RootPath};
+use crate::ffi::{self, ChildError};
+use crate::mounts::Mounts;
 use crate::policy::{self, Skip};
-use crate::shared_root::{RootError, SharedRoot};
+use crate::shared_root::{Patience, RootCause, RootError, SharedRoot};
 
 /// What PAM says of a session.
 #[derive(Debug, Clone, Copy)]
@@ -56,14 +61,34 @@ pub enum Stop {
     Configuration,
     /// NSS did not answer.
     Nss(NssError),
+    /// The host has no name to put into the directory's.
+    HostName(Errno),
     /// The user's name cannot be a directory's.
     Name(NameError),
+    /// The shared root is the user's home directory, or one above it.
+    AboveHome(RootPath),
     /// The shared root is not in order.
-    Root(RootError),
+    Root(RootPath, RootError),
     /// The user's directory is not in order, or could not be made.
-    Directory(CacheDirError),
-    /// The host has no name to put into the directory's.
-    HostName(nix::Error),
+    Directory {
+        /// The shared root.
+        root: RootPath,
+        /// The directory's name.
+        name: DirName,
+        /// The user's id.
+        uid: u32,
+        /// What is wrong.
+        error: CacheDirError,
+    },
+    /// The root is on a network, FUSE or autofs mount, and the child that was sent there gave no answer.
+    Remote {
+        /// The user's directory.
+        path: String,
+        /// How long it was given.
+        timeout: Duration,
+        /// What became of it.
+        error: ChildError,
+    },
 }
 
 impl Stop {
@@ -71,10 +96,10 @@ impl Stop {
     #[must_use]
     pub fn is_fault(&self) -> bool {
         match self {
-            Self::Nss(_) | Self::HostName(_) => true,
-            Self::Root(error) => error.is_fault(),
-            Self::Directory(error) => error.is_fault(),
-            Self::Skip(_) | Self::Configuration | Self::Name(_) => false,
+            Self::Nss(_) | Self::HostName(_) | Self::Remote { .. } => true,
+            Self::Root(_, error) => matches!(error.cause, RootCause::Failed(_)),
+            Self::Directory { error, .. } => error.is_fault(),
+            Self::Skip(_) | Self::Configuration | Self::Name(_) | Self::AboveHome(_) => false,
         }
     }
 }
@@ -85,12 +110,34 @@ impl Display for Stop {
             Self::Skip(skip) => skip.fmt(f),
             Self::Configuration => f.write_str("the configuration is not usable"),
             Self::Nss(error) => error.fmt(f),
-            Self::Name(error) => error.fmt(f),
-            Self::Root(error) => error.fmt(f),
-            Self::Directory(error) => error.fmt(f),
             Self::HostName(errno) => {
                 write!(f, "cannot get the host's name: {}; take %h out of name", errno.desc())
             }
+            Self::Name(error) => error.fmt(f),
+            Self::AboveHome(root) => write!(
+                f,
+                "{root} is, or contains, the user's home directory; set root to a directory that holds nothing else"
+            ),
+            Self::Root(root, error) => error.describe(root, f),
+            Self::Directory { root, name, uid, error } => error.describe(root.as_str(), name, *uid, f),
+            Self::Remote { path, timeout, error } => match error {
+                ChildError::Late => write!(
+                    f,
+                    "the file system of {path} did not answer within {} s; see that its server is up, or raise timeout",
+                    timeout.as_secs()
+                ),
+                ChildError::Died => write!(
+                    f,
+                    "the process that was to look at {path} was killed; see the kernel's log, then log in again"
+                ),
+                ChildError::NotStarted(errno) => {
+                    write!(
+                        f,
+                        "cannot start a process to look at {path}: {}; see what limits them",
+                        errno.desc()
+                    )
+                }
+            },
         }
     }
 }
@@ -113,18 +160,6 @@ impl From<NameError> for Stop {
     }
 }
 
-impl From<RootError> for Stop {
-    fn from(error: RootError) -> Self {
-        Self::Root(error)
-    }
-}
-
-impl From<CacheDirError> for Stop {
-    fn from(error: CacheDirError) -> Self {
-        Self::Directory(error)
-    }
-}
-
 /// Opens a session: reads the configuration, decides, and provisions.
 #[must_use]
 pub fn open(request: &Request<'_>) -> Report {
@@ -144,13 +179,38 @@ pub fn open(request: &Request<'_>) -> Report {
 }
 
 /// A user for whom policy says yes, and the root to provision in.
-struct Developer {
+struct Developer<'a> {
     account: Account,
-    root: SharedRoot,
+    path: &'a RootPath,
+    root: Root,
+    mounts: OnceCell<Mounts>,
+}
+
+/// The shared root, as far as it may be touched from here.
+enum Root {
+    /// It is on this machine, and was opened.
+    Local(Result<SharedRoot, RootError>),
+    /// It may lie on a network, FUSE or autofs mount: whoever touches it may wait without end.
+    Remote,
+}
+
+impl Root {
+    fn open(path: &RootPath, mounts: &OnceCell<Mounts>) -> Self {
+        match SharedRoot::open(path, Patience::Cached) {
+            Err(RootError { cause: RootCause::WouldWait, .. }) => {
+                if mounts.get_or_init(Mounts::read).are_local_up_to(path.as_str()) {
+                    Self::Local(SharedRoot::open(path, Patience::Wait))
+                } else {
+                    Self::Remote
+                }
+            }
+            opened => Self::Local(opened),
+        }
+    }
 }
 
 /// Decides, the cheapest tests first. Until it has said yes, nothing is logged and nothing is made.
-fn admit(request: &Request<'_>, loaded: &Loaded) -> Result<Developer, Stop> {
+fn admit<'a>(request: &Request<'_>, loaded: &'a Loaded) -> Result<Developer<'a>, Stop> {
     let config = &loaded.config;
     if !config.services.allow(request.service) {
         return Err(Skip::Service(request.service.into()).into());
@@ -164,9 +224,11 @@ fn admit(request: &Request<'_>, loaded: &Loaded) -> Result<Developer, Stop> {
     if let Some(skip) = policy::screen(config, &account) {
         return Err(skip.into());
     }
-    // A root that is not in order is for later: it is nobody's concern but a developer's.
-    let root = config.root.as_ref().map(SharedRoot::open);
-    if let (Some(path), Some(Err(RootError::Absent))) = (&config.root, &root) {
+    // A root that is not there is a reason to ask no further. One that is not in order is a developer's
+    // concern alone, so that its fault waits.
+    let mounts = OnceCell::new();
+    let root = config.root.as_ref().map(|path| (path, Root::open(path, &mounts)));
+    if let Some((path, Root::Local(Err(RootError { cause: RootCause::Absent, .. })))) = &root {
         return Err(Skip::RootAbsent(path.to_string()).into());
     }
     if let Some(skip) = policy::admit(config, |groups| account.is_in_any(groups))? {
@@ -176,30 +238,84 @@ fn admit(request: &Request<'_>, loaded: &Loaded) -> Result<Developer, Stop> {
     if !loaded.usable {
         return Err(Stop::Configuration);
     }
-    let root = root.ok_or(Skip::NoRootConfigured)??;
-    root.keep_clear_of(&account.home)?;
-    Ok(Developer { account, root })
+    let (path, root) = root.ok_or(Skip::NoRootConfigured)?;
+    if path.contains_home(&account.home) {
+        return Err(Stop::AboveHome(path.clone()));
+    }
+    Ok(Developer { account, path, root, mounts })
 }
 
-impl Developer {
+impl Developer<'_> {
     /// Finds or makes the directory, and says what to export.
     fn provision(&self, config: &Config) -> Result<Ready, Stop> {
         let Account { name: user, uid, gid, .. } = &self.account;
         let host = if config.name.names_host() { short_host_name()? } else { String::new() };
         let name = DirName::new(user, config.name.expand(user, *uid, &host))?;
-        let owner = Owner { uid: *uid, gid: *gid };
-
-        let (directory, provisioned) = if geteuid().is_root() {
-            let provisioned = CacheDir::provision(&self.root, &name, owner, config.mode)?;
-            provisioned.0.put_back_tag(owner);
-            provisioned
-        } else {
-            (CacheDir::find(&self.root, &name, owner)?.ok_or(Skip::Unprivileged)?, false)
+        let path = format!("{}/{}", self.path, name.as_str());
+        let provision = Provision {
+            name: &name,
+            owner: Owner { uid: *uid, gid: *gid },
+            mode: config.mode,
+            staging_name: StagingName::random(),
+            may_create: geteuid().is_root(),
         };
 
-        let assignments = config.exports.iter().map(|export| export.assignment(directory.path())).collect();
-        Ok(Ready { directory: directory.path().into(), provisioned, assignments })
+        let in_child = || match self.in_child(&provision, config.timeout) {
+            Ok(provided) => Ok(provided),
+            Err(error) => Err(Stop::Remote { path: path.clone(), timeout: config.timeout, error }),
+        };
+        let provided = match &self.root {
+            Root::Remote => in_child()?,
+            Root::Local(Err(error)) => Err(Trouble::Root(*error)),
+            Root::Local(Ok(root)) => match provision.run(root, Patience::Cached) {
+                // A volume per user may be a remote one.
+                Err(CacheDirError::WouldWait) if self.is_local(&path) => {
+                    provision.run(root, Patience::Wait).map_err(Trouble::Directory)
+                }
+                Err(CacheDirError::WouldWait) => in_child()?,
+                provided => provided.map_err(Trouble::Directory),
+            },
+        };
+
+        match provided {
+            Ok(Provided::Missing) => Err(Skip::Unprivileged.into()),
+            Ok(provided) => Ok(Ready {
+                provisioned: provided == Provided::Made,
+                assignments: config.exports.iter().map(|export| export.assignment(&path)).collect(),
+                directory: path,
+            }),
+            Err(Trouble::Root(RootError { cause: RootCause::Absent, .. })) => {
+                Err(Skip::RootAbsent(self.path.to_string()).into())
+            }
+            Err(Trouble::Root(error)) => Err(Stop::Root(self.path.clone(), error)),
+            Err(Trouble::Directory(error)) => {
+                Err(Stop::Directory { root: self.path.clone(), name, uid: *uid, error })
+            }
+        }
     }
+
+    fn is_local(&self, path: &str) -> bool {
+        self.mounts.get_or_init(Mounts::read).are_local_up_to(path)
+    }
+
+    /// Opens the root and provisions in a process that can be left behind.
+    fn in_child(
+        &self,
+        provision: &Provision<'_>,
+        timeout: Duration,
+    ) -> Result<Result<Provided, Trouble>, ChildError> {
+        ffi::in_child(timeout, || {
+            let root = SharedRoot::open(self.path, Patience::Wait).map_err(Trouble::Root)?;
+            provision.run(&root, Patience::Wait).map_err(Trouble::Directory)
+        })
+    }
+}
+
+/// What the file system had against it.
+#[derive(Debug, Clone, Copy)]
+enum Trouble {
+    Root(RootError),
+    Directory(CacheDirError),
 }
 
 /// The host's name up to the first dot.

@@ -3,106 +3,94 @@
 //! One walk from `/` by held descriptors, so that what was judged is what is used. Every directory on the
 //! way must be root's and closed to the writing of others: whoever can write one of them can put a
 //! directory of their own where a user's cache is looked for.
+//!
+//! Nothing here allocates memory: the walk may run in a child of a threaded process.
 
-use std::fmt::{self, Display, Formatter};
+use std::fmt::{self, Formatter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 
 use crate::config::RootPath;
+use crate::ffi;
 
 /// Write permission for the group or for others. An access ACL shows in the group bits, as its mask.
 pub(crate) const OTHERS_MAY_WRITE: u32 = 0o022;
 
 const STICKY: u32 = 0o1000;
 
+/// Whether a file system may be asked, or only the kernel's caches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Wait for whoever has the answer.
+    Wait,
+    /// Wait for nobody: what the caches do not have, or have from a file system that is not on a block
+    /// device, is `WouldWait`.
+    Cached,
+}
+
 /// The shared root, open and found in order.
 #[derive(Debug)]
 pub struct SharedRoot {
     directory: OwnedFd,
-    path: RootPath,
     only_root_writes: bool,
 }
 
 /// Why there is no shared root to use.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RootError {
-    /// It, or a directory on the way to it, does not exist: this host is no workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RootError {
+    /// What is wrong.
+    pub cause: RootCause,
+    /// With which directory: that many components of the path lead to it.
+    depth: usize,
+}
+
+/// What is wrong with the root, or with a directory on the way to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RootCause {
+    /// It does not exist: this host is no workspace.
     Absent,
-    /// A component is a symbolic link.
-    Symlink {
-        /// The link.
-        path: String,
-    },
-    /// A component is something else than a directory.
-    NotADirectory {
-        /// What is in the way.
-        path: String,
-    },
-    /// A directory belongs to somebody else than root.
-    NotRootOwned {
-        /// The directory.
-        path: String,
-        /// Its owner.
-        uid: u32,
-    },
-    /// A directory can be written by others and is not sticky.
-    Writable {
-        /// The directory.
-        path: String,
-        /// Its mode.
-        mode: u32,
-    },
-    /// The root is the user's home directory, or one above it.
-    AboveHome {
-        /// The root.
-        path: String,
-    },
+    /// It cannot be judged without waiting.
+    WouldWait,
+    /// It is a symbolic link.
+    Symlink,
+    /// It is something else than a directory.
+    NotADirectory,
+    /// It belongs to this uid.
+    NotRootOwned(u32),
+    /// It has this mode, can be written by others, and is not sticky.
+    Writable(u32),
     /// A system call failed.
-    Failed {
-        /// The directory.
-        path: String,
-        /// The cause.
-        errno: Errno,
-    },
+    Failed(Errno),
 }
 
 impl RootError {
-    /// Whether the system failed, rather than the administrator having set it up so.
-    #[must_use]
-    pub fn is_fault(&self) -> bool {
-        matches!(self, Self::Failed { .. })
-    }
-}
-
-impl Display for RootError {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Absent => f.write_str("the shared root does not exist"),
-            Self::Symlink { path } => write!(
+    /// The sentence for the log: path, cause and remedy.
+    pub(crate) fn describe(&self, root: &RootPath, f: &mut Formatter<'_>) -> fmt::Result {
+        let path = root.first_components(self.depth);
+        match self.cause {
+            RootCause::Absent => write!(f, "{path} does not exist"),
+            RootCause::WouldWait => write!(f, "{path} cannot be judged without waiting for its file system"),
+            RootCause::Symlink => write!(
                 f,
-                "{path} is a symbolic link, which could be pointed elsewhere; set root to the real path: realpath {path}"
+                "{path} is a symbolic link, which could be pointed elsewhere; set root to what this prints: \
+                 realpath {root}"
             ),
-            Self::NotADirectory { path } => {
+            RootCause::NotADirectory => {
                 write!(f, "{path} is not a directory; remove it, or set root to another path")
             }
-            Self::NotRootOwned { path, uid } => write!(
+            RootCause::NotRootOwned(uid) => write!(
                 f,
                 "{path} belongs to uid {uid}, who could replace what is in it; run: chown root {path}"
             ),
-            Self::Writable { path, mode } => write!(
+            RootCause::Writable(mode) => write!(
                 f,
                 "{path} (mode {mode:04o}) is writable by group or others without the sticky bit: they could replace \
                  another user's directory in it; run: chmod go-w {path}"
             ),
-            Self::AboveHome { path } => write!(
-                f,
-                "{path} is, or contains, the user's home directory; set root to a directory that holds nothing else"
-            ),
-            Self::Failed { path, errno } => {
+            RootCause::Failed(errno) => {
                 write!(f, "cannot open {path}: {}; see that its file system is in order", errno.desc())
             }
         }
@@ -111,34 +99,34 @@ impl Display for RootError {
 
 impl SharedRoot {
     /// Walks to the root and judges every directory on the way.
-    pub fn open(path: &RootPath) -> Result<Self, RootError> {
-        let mut directory = step(AT_FDCWD, "/", "/")?;
-        let mut only_root_writes = judge(&directory, "/")?;
-        let mut reached = String::with_capacity(path.as_str().len());
-        for name in path.components() {
-            reached.push('/');
-            reached.push_str(name);
-            directory = step(directory.as_fd(), name, &reached)?;
-            only_root_writes = judge(&directory, &reached)?;
+    pub fn open(path: &RootPath, patience: Patience) -> Result<Self, RootError> {
+        let at = |depth| move |cause| RootError { cause, depth };
+        let mut root = Self::step(AT_FDCWD, "/", patience).map_err(at(0))?;
+        for (index, name) in path.components().enumerate() {
+            root = Self::step(root.as_fd(), name, patience).map_err(at(index + 1))?;
         }
-        Ok(Self { directory, path: path.clone(), only_root_writes })
+        Ok(root)
     }
 
-    /// Refuses a root that is, or lies above, this home directory: `/home` would find `/home/alice` in
-    /// order and take it for a cache.
-    ///
-    /// Compared as text: to resolve a home directory could mount it, or wait for its server.
-    pub fn keep_clear_of(&self, home: &Path) -> Result<(), RootError> {
-        if home.starts_with(self.path.as_str()) {
-            return Err(RootError::AboveHome { path: self.path.to_string() });
+    /// Opens and judges one component, never through a symbolic link.
+    fn step(parent: BorrowedFd<'_>, name: &str, patience: Patience) -> Result<Self, RootCause> {
+        let (directory, seen) = open_and_look(parent, name, patience).map_err(|error| match error {
+            LookError::WouldWait => RootCause::WouldWait,
+            LookError::Failed(Errno::ENOENT) => RootCause::Absent,
+            LookError::Failed(Errno::ENOTDIR | Errno::ELOOP) if is_symlink(parent, name) => {
+                RootCause::Symlink
+            }
+            LookError::Failed(Errno::ENOTDIR) => RootCause::NotADirectory,
+            LookError::Failed(errno) => RootCause::Failed(errno),
+        })?;
+        let only_root_writes = seen.mode & OTHERS_MAY_WRITE == 0;
+        if seen.uid != 0 {
+            return Err(RootCause::NotRootOwned(seen.uid));
         }
-        Ok(())
-    }
-
-    /// The root's path, as configured.
-    #[must_use]
-    pub fn path(&self) -> &str {
-        self.path.as_str()
+        if !only_root_writes && seen.mode & STICKY == 0 {
+            return Err(RootCause::Writable(seen.mode));
+        }
+        Ok(Self { directory, only_root_writes })
     }
 
     /// Whether root alone can add a name to it; otherwise it is sticky.
@@ -154,15 +142,56 @@ impl AsFd for SharedRoot {
     }
 }
 
-/// Opens one component, never through a symbolic link.
-fn step(parent: BorrowedFd<'_>, name: &str, path: &str) -> Result<OwnedFd, RootError> {
+/// What a directory is judged by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    /// Its owner.
+    pub(crate) uid: u32,
+    /// Its permissions, setuid, setgid and sticky bits.
+    pub(crate) mode: u32,
+}
+
+/// Why a directory was not opened and looked at.
+pub(crate) enum LookError {
+    /// Only its file system could tell.
+    WouldWait,
+    /// A system call failed.
+    Failed(Errno),
+}
+
+/// Opens a directory beneath another, never through a symbolic link, and looks at it.
+pub(crate) fn open_and_look(
+    parent: impl AsFd,
+    name: &str,
+    patience: Patience,
+) -> Result<(OwnedFd, Seen), LookError> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(parent, name, flags, Mode::empty()).map_err(|errno| match errno {
-        Errno::ENOENT => RootError::Absent,
-        Errno::ENOTDIR | Errno::ELOOP if is_symlink(parent, name) => RootError::Symlink { path: path.into() },
-        Errno::ENOTDIR => RootError::NotADirectory { path: path.into() },
-        errno => RootError::Failed { path: path.into(), errno },
-    })
+    match patience {
+        Patience::Wait => {
+            let directory = openat(parent, name, flags, Mode::empty()).map_err(LookError::Failed)?;
+            let found = fstat(&directory).map_err(LookError::Failed)?;
+            Ok((directory, Seen { uid: found.st_uid, mode: found.st_mode & 0o7777 }))
+        }
+        Patience::Cached => {
+            // RESOLVE_CACHED looks a name up in memory or not at all: it triggers no automount, and asks no
+            // server whether what is in memory still holds (openat2(2), since Linux 5.12).
+            let how =
+                OpenHow::new().flags(flags).resolve(ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED));
+            let directory = openat2(parent, name, how).map_err(|errno| match errno {
+                // Not in memory; no such flag; no such call; a seccomp filter that does not know it.
+                Errno::EAGAIN | Errno::EINVAL | Errno::ENOSYS | Errno::EPERM => LookError::WouldWait,
+                errno => LookError::Failed(errno),
+            })?;
+            match ffi::stat_in_memory(&directory) {
+                // Major number 0 is for file systems without a block device, the remote ones among them.
+                Ok(found) if found.stx_dev_major != 0 => {
+                    let mode = u32::from(found.stx_mode) & 0o7777;
+                    Ok((directory, Seen { uid: found.stx_uid, mode }))
+                }
+                Ok(_) | Err(_) => Err(LookError::WouldWait),
+            }
+        }
+    }
 }
 
 /// For the message alone: the component was refused already.
@@ -173,17 +202,4 @@ fn is_symlink(parent: BorrowedFd<'_>, name: &str) -> bool {
 /// The type bits of a mode.
 pub(crate) fn kind(found: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits())
-}
-
-/// Whether root alone writes this directory; an error if it belongs, or is open, to others.
-fn judge(directory: &OwnedFd, path: &str) -> Result<bool, RootError> {
-    let found = fstat(directory).map_err(|errno| RootError::Failed { path: path.into(), errno })?;
-    if found.st_uid != 0 {
-        return Err(RootError::NotRootOwned { path: path.into(), uid: found.st_uid });
-    }
-    let only_root_writes = found.st_mode & OTHERS_MAY_WRITE == 0;
-    if !only_root_writes && found.st_mode & STICKY == 0 {
-        return Err(RootError::Writable { path: path.into(), mode: found.st_mode & 0o7777 });
-    }
-    Ok(only_root_writes)
 }

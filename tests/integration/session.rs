@@ -498,7 +498,7 @@ sandboxed! {
 
         fs::create_dir_all("/srv/team/cache").unwrap();
         refused("above the home", "/home", "/home is, or contains, the user's home directory");
-        refused("the home", "/home/alice", "/home/alice belongs to uid 2001");
+        refused("the home", "/home/alice", "/home/alice is, or contains, the user's home directory");
         symlink("/srv/team/cache", "/srv/link").unwrap();
         refused("a symlink", "/srv/link", "/srv/link is a symbolic link");
         symlink("/srv/team", "/srv/way").unwrap();

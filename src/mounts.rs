@@ -1,0 +1,154 @@
+//! Which paths lie on file systems of this machine's own.
+//!
+//! A network server, a FUSE daemon or an automounter that is dead leaves whoever touches its mount in a
+//! wait that nothing inside the process can end. So the question is put to the kernel's own list of mounts,
+//! and to no file system.
+
+use std::fs::File;
+use std::io::Read;
+
+/// File systems that answer from this machine alone. What is not listed is treated like a network: that
+/// costs a login a child process, where the opposite mistake would cost it for good.
+const LOCAL: [&[u8]; 26] = [
+    b"bcachefs",
+    b"btrfs",
+    b"devtmpfs",
+    b"ecryptfs",
+    b"erofs",
+    b"exfat",
+    b"ext2",
+    b"ext3",
+    b"ext4",
+    b"f2fs",
+    b"iso9660",
+    b"jfs",
+    b"msdos",
+    b"nilfs2",
+    b"ntfs3",
+    b"overlay",
+    b"ramfs",
+    b"reiserfs",
+    b"rootfs",
+    b"squashfs",
+    b"tmpfs",
+    b"udf",
+    b"ufs",
+    b"vfat",
+    b"xfs",
+    b"zfs",
+];
+
+/// The longest list that is read, in bytes: about 100,000 mounts.
+const MAX_LIST: u64 = 16 * 1024 * 1024;
+
+/// The mounts of this process, as /proc/self/mountinfo lists them (proc(5)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounts(Vec<u8>);
+
+impl Mounts {
+    /// Reads the list. Where there is none to read, no path is known to be local.
+    #[must_use]
+    pub fn read() -> Self {
+        let mut list = Vec::new();
+        let read =
+            File::open("/proc/self/mountinfo").and_then(|file| file.take(MAX_LIST).read_to_end(&mut list));
+        if read.is_err() {
+            list.clear();
+        }
+        Self(list)
+    }
+
+    /// Whether every mount on the way to this absolute path, its own included, is a local one. A mount that
+    /// another covers counts too: it may be the automounter that the other needed.
+    #[must_use]
+    pub fn are_local_up_to(&self, path: &str) -> bool {
+        let mut found = false;
+        for line in self.0.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+            let mut fields = line.split(|&byte| byte == b' ');
+            let Some(mount_point) = fields.nth(4) else { return false };
+            if !lies_below(path.as_bytes(), &unescape(mount_point)) {
+                continue;
+            }
+            let kind = fields.skip_while(|field| *field != b"-").nth(1).unwrap_or_default();
+            if !LOCAL.contains(&kind) {
+                return false;
+            }
+            found = true;
+        }
+        found
+    }
+}
+
+/// Whether a path is, or lies below, a directory.
+fn lies_below(path: &[u8], directory: &[u8]) -> bool {
+    match path.strip_prefix(directory.strip_suffix(b"/").unwrap_or(directory)) {
+        Some(rest) => rest.is_empty() || rest.starts_with(b"/"),
+        None => false,
+    }
+}
+
+/// Undoes the octal escapes (`\040`) that the kernel writes for blanks and backslashes.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(escaped) if byte == b'\\' => {
+                plain.push(escaped);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            _ => plain.push(byte),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &[u8] = b"\
+22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+23 22 0:21 / /proc rw - proc proc rw
+40 22 0:40 / /srv/nfs rw shared:5 - nfs4 server:/export rw
+41 22 0:41 / /srv/team\\040cache rw shared:6 master:1 - fuse.sshfs host: rw
+42 22 0:42 / /auto rw - autofs systemd-1 rw
+43 42 8:1 / /auto rw - xfs /dev/sda1 rw
+44 22 0:44 / /new rw - somefs none rw
+45 22 8:2 / /local rw - xfs /dev/sda2 rw
+46 45 0:46 / /local/alice rw - nfs server:/alice rw
+";
+
+    #[test]
+    fn only_known_local_mounts_all_the_way_are_local() {
+        let mounts = Mounts(LIST.to_vec());
+        for path in ["/srv/cargo-target", "/srv/nfsx", "/srv", "/local", "/local/alicex", "/srv/team"] {
+            assert!(mounts.are_local_up_to(path), "{path}");
+        }
+        for path in [
+            "/srv/nfs",
+            "/srv/nfs/a/b",
+            "/srv/team cache",
+            "/srv/team cache/x",
+            "/auto/x",
+            "/new/x",
+            "/local/alice",
+            "/proc/1",
+        ] {
+            assert!(!mounts.are_local_up_to(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_local_without_a_list() {
+        assert!(!Mounts(Vec::new()).are_local_up_to("/srv"));
+        assert!(!Mounts(b"garbage\n".to_vec()).are_local_up_to("/srv"));
+    }
+
+    #[test]
+    fn this_machine_has_a_list() {
+        assert!(Mounts::read().0.starts_with(b"1") || !Mounts::read().0.is_empty());
+    }
+}
