@@ -133,8 +133,6 @@ pub struct Provision<'a> {
     pub owner: Owner,
     /// The mode of a new one.
     pub mode: DirMode,
-    /// What a new one is called while it is made.
-    pub staging_name: StagingName,
     /// Whether anything may be created.
     pub may_create: bool,
 }
@@ -443,7 +441,7 @@ fn names(mut records: &[u8]) -> impl Iterator<Item = &CStr> {
 /// A directory in the making. Dropped before it is published, it is gone.
 struct NewDir<'a> {
     staging: &'a Staging,
-    name: StagingName,
+    name: [u8; 16],
     directory: OwnedFd,
     published: bool,
 }
@@ -451,11 +449,12 @@ struct NewDir<'a> {
 impl<'a> NewDir<'a> {
     /// Makes a directory with its tag, and gives it to the user.
     fn make(staging: &'a Staging, provision: &Provision<'_>) -> Result<Self, CacheDirError> {
-        let &Provision { owner, mode, staging_name: name, .. } = provision;
+        let &Provision { owner, mode, .. } = provision;
+        let name = unguessable();
         let failed = |errno| CacheDirError::Failed(Step::Make, errno);
-        mkdirat(&staging.0, &name.0[..], Mode::S_IRWXU).map_err(failed)?;
-        let directory = openat(&staging.0, &name.0[..], DIRECTORY, Mode::empty()).map_err(|errno| {
-            let _ = unlinkat(&staging.0, &name.0[..], UnlinkatFlags::RemoveDir);
+        mkdirat(&staging.0, &name[..], Mode::S_IRWXU).map_err(failed)?;
+        let directory = openat(&staging.0, &name[..], DIRECTORY, Mode::empty()).map_err(|errno| {
+            let _ = unlinkat(&staging.0, &name[..], UnlinkatFlags::RemoveDir);
             failed(errno)
         })?;
         let new = Self { staging, name, directory, published: false };
@@ -488,7 +487,7 @@ impl<'a> NewDir<'a> {
 
     /// Renames it to its name, never over anything; false if something has the name already.
     fn publish(mut self, root: &SharedRoot, name: &DirName) -> Result<bool, CacheDirError> {
-        let (from, to) = (&self.name.0[..], name.as_str());
+        let (from, to) = (&self.name[..], name.as_str());
         let exclusive = renameat2(&self.staging.0, from, root, to, RenameFlags::RENAME_NOREPLACE);
         let renamed = match exclusive {
             // The file system, or the kernel, has no exclusive rename. Where root alone can write the root,
@@ -514,26 +513,20 @@ impl Drop for NewDir<'_> {
     fn drop(&mut self) {
         if !self.published {
             let _ = unlinkat(&self.directory, TAG_NAME, UnlinkatFlags::NoRemoveDir);
-            let _ = unlinkat(&self.staging.0, &self.name.0[..], UnlinkatFlags::RemoveDir);
+            let _ = unlinkat(&self.staging.0, &self.name[..], UnlinkatFlags::RemoveDir);
         }
     }
 }
 
-/// What a directory is called while it is made: 16 hexadecimal digits that nobody can guess.
-#[derive(Debug, Clone, Copy)]
-pub struct StagingName([u8; 16]);
-
-impl StagingName {
-    /// A name from the system's random source, by way of the seed of std's hash tables; the pid keeps two
-    /// children of one fork apart.
-    #[must_use]
-    pub fn random() -> Self {
-        let mut hasher = RandomState::new().build_hasher();
-        hasher.write_u32(std::process::id());
-        let mut digits = [0; 16];
-        for (digit, byte) in digits.iter_mut().zip(format!("{:016x}", hasher.finish()).bytes()) {
-            *digit = byte;
-        }
-        Self(digits)
-    }
+/// What a directory is called while it is made: 16 hexadecimal digits from the system's random source, by
+/// way of the seed of std's hash tables; the pid keeps two children of one fork apart.
+fn unguessable() -> [u8; 16] {
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u32(std::process::id());
+    let mut left = hasher.finish();
+    [(); 16].map(|()| {
+        let digit = (left % 16) as u8;
+        left /= 16;
+        if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }
+    })
 }

@@ -49,7 +49,8 @@ impl Mounts {
     /// Reads the list. Where there is none to read, no path is known to be local.
     #[must_use]
     pub fn read() -> Self {
-        let mut list = Vec::new();
+        // The kernel hands it out by pages; a usual list has a few.
+        let mut list = Vec::with_capacity(16 * 1024);
         let read =
             File::open("/proc/self/mountinfo").and_then(|file| file.take(MAX_LIST).read_to_end(&mut list));
         if read.is_err() {
@@ -149,6 +150,6 @@ mod tests {
 
     #[test]
     fn this_machine_has_a_list() {
-        assert!(Mounts::read().0.starts_with(b"1") || !Mounts::read().0.is_empty());
+        assert!(Mounts::read().0.split(|&byte| byte == b'\n').count() > 1);
     }
 }

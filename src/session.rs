@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::unistd::{geteuid, gethostname};
 
 use crate::account::{Account, NssError};
-use crate::cache_dir::{CacheDirError, DirName, NameError, Owner, Provided, Provision, StagingName};
+use crate::cache_dir::{CacheDirError, DirName, NameError, Owner, Provided, Provision};
 use crate::config::{self, Config, Loaded, OnError, Problem, RootPath};
 use crate::ffi::{self, ChildError};
 use crate::mounts::Mounts;
@@ -256,24 +256,19 @@ impl Developer<'_> {
             name: &name,
             owner: Owner { uid: *uid, gid: *gid },
             mode: config.mode,
-            staging_name: StagingName::random(),
             may_create: geteuid().is_root(),
         };
 
-        let in_child = || match self.in_child(&provision, config.timeout) {
-            Ok(provided) => Ok(provided),
-            Err(error) => Err(Stop::Remote { path: path.clone(), timeout: config.timeout, error }),
-        };
         let provided = match &self.root {
-            Root::Remote => in_child()?,
-            Root::Local(Err(error)) => Err(Trouble::Root(*error)),
+            Root::Remote => self.run_in_child(&provision, config.timeout),
+            Root::Local(Err(error)) => Err((*error).into()),
             Root::Local(Ok(root)) => match provision.run(root, Patience::Cached) {
                 // A volume per user may be a remote one.
                 Err(CacheDirError::WouldWait) if self.is_local(&path) => {
-                    provision.run(root, Patience::Wait).map_err(Trouble::Directory)
+                    provision.run(root, Patience::Wait).map_err(Trouble::from)
                 }
-                Err(CacheDirError::WouldWait) => in_child()?,
-                provided => provided.map_err(Trouble::Directory),
+                Err(CacheDirError::WouldWait) => self.run_in_child(&provision, config.timeout),
+                provided => provided.map_err(Trouble::from),
             },
         };
 
@@ -284,13 +279,16 @@ impl Developer<'_> {
                 assignments: config.exports.iter().map(|export| export.assignment(&path)).collect(),
                 directory: path,
             }),
-            Err(Trouble::Root(RootError { cause: RootCause::Absent, .. })) => {
-                Err(Skip::RootAbsent(self.path.to_string()).into())
-            }
-            Err(Trouble::Root(error)) => Err(Stop::Root(self.path.clone(), error)),
-            Err(Trouble::Directory(error)) => {
-                Err(Stop::Directory { root: self.path.clone(), name, uid: *uid, error })
-            }
+            Err(trouble) => Err(match trouble {
+                Trouble::Root(RootError { cause: RootCause::Absent, .. }) => {
+                    Skip::RootAbsent(self.path.to_string()).into()
+                }
+                Trouble::Root(error) => Stop::Root(self.path.clone(), error),
+                Trouble::Directory(error) => {
+                    Stop::Directory { root: self.path.clone(), name, uid: *uid, error }
+                }
+                Trouble::Child(error) => Stop::Remote { path, timeout: config.timeout, error },
+            }),
         }
     }
 
@@ -299,23 +297,33 @@ impl Developer<'_> {
     }
 
     /// Opens the root and provisions in a process that can be left behind.
-    fn in_child(
-        &self,
-        provision: &Provision<'_>,
-        timeout: Duration,
-    ) -> Result<Result<Provided, Trouble>, ChildError> {
+    fn run_in_child(&self, provision: &Provision<'_>, timeout: Duration) -> Result<Provided, Trouble> {
         ffi::in_child(timeout, || {
-            let root = SharedRoot::open(self.path, Patience::Wait).map_err(Trouble::Root)?;
-            provision.run(&root, Patience::Wait).map_err(Trouble::Directory)
+            let root = SharedRoot::open(self.path, Patience::Wait)?;
+            Ok(provision.run(&root, Patience::Wait)?)
         })
+        .unwrap_or_else(|error| Err(Trouble::Child(error)))
     }
 }
 
-/// What the file system had against it.
+/// What kept the file system's part from being done.
 #[derive(Debug, Clone, Copy)]
 enum Trouble {
     Root(RootError),
     Directory(CacheDirError),
+    Child(ChildError),
+}
+
+impl From<RootError> for Trouble {
+    fn from(error: RootError) -> Self {
+        Self::Root(error)
+    }
+}
+
+impl From<CacheDirError> for Trouble {
+    fn from(error: CacheDirError) -> Self {
+        Self::Directory(error)
+    }
 }
 
 /// The host's name up to the first dot.
