@@ -21,6 +21,7 @@ mod host;
 mod install;
 mod limits;
 mod names;
+mod no_alloc;
 mod pam;
 mod planted;
 mod sandbox;
