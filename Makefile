@@ -108,7 +108,7 @@ check: ## all that CI runs: format, lints, dependencies, the build, and the test
 		used=$$($(CARGO) tree --locked --no-default-features --edges normal,build --prefix none --format '{p}' |
 			awk '{ sub(/^v/, "", $$2); print $$1 " " $$2 }' | sort -u)
 		$(CARGO) metadata --locked --format-version 1 | jq --raw-output --arg used "$$used" '
-			def version: (. // "0") | split(".") | map(tonumber);
+			def version: (. // "0") | split(".")[:2] | map(tonumber);
 			($$used | split("\n")) as $$used
 			| (.packages[] | select(.name == "pam_cargo_target").rust_version | version) as $$ours
 			| .packages[]

@@ -60,9 +60,9 @@ pub(crate) fn run(test: &str, body: impl FnOnce()) {
         .current_dir(checkout())
         .output()
         .expect("tests/sandbox starts");
-    let text = text_of(&output);
-    assert!(output.status.success(), "{test} failed in its sandbox ({}):\n{text}", output.status);
-    assert!(text.contains("1 passed"), "{test} did not run in its sandbox:\n{text}");
+    let printed = text_of(&output);
+    assert!(output.status.success(), "{test} failed in its sandbox ({}):\n{printed}", output.status);
+    assert!(printed.contains("1 passed"), "{test} did not run in its sandbox:\n{printed}");
 }
 
 /// The checkout under test.
