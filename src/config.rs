@@ -238,7 +238,7 @@ pub fn parse(arguments: &[&[u8]], path: &str, content: Result<&[u8], &Unreadable
     match content.map_err(ToString::to_string).and_then(as_text) {
         Ok(text) => {
             for (index, line) in text.lines().enumerate() {
-                let line = line.trim();
+                let line = line.trim_ascii();
                 if line.is_empty() || line.starts_with('#') {
                     continue;
                 }
@@ -436,7 +436,7 @@ impl Settings {
 /// A comma list of at least one element, blanks around each dropped.
 fn list<T>(text: &str, element: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
     text.split(',')
-        .map(|word| match word.trim() {
+        .map(|word| match word.trim_ascii() {
             "" => Err("there is an empty element in the list".into()),
             word => element(word),
         })
@@ -485,6 +485,9 @@ fn clean_path(text: &str) -> Result<String, String> {
     let components: Vec<&str> = text.split('/').filter(|component| !component.is_empty()).collect();
     if components.iter().any(|component| matches!(*component, "." | "..")) {
         return Err(format!("{} contains a `.` or `..` component", quoted(text)));
+    }
+    if components.iter().any(|component| component.len() > 255) || text.len() > 4095 {
+        return Err(format!("{} is longer than a path can be", quoted(text)));
     }
     Ok(components.join("/"))
 }
@@ -810,7 +813,7 @@ impl Services {
             if word.contains(char::is_control) {
                 return Err(format!("{} contains a control character", quoted(&word)));
             }
-            match word.strip_prefix('!').map(str::trim_start) {
+            match word.strip_prefix('!').map(str::trim_ascii_start) {
                 Some("") => return Err("`!` names no service".into()),
                 Some(name) => services.except.push(name.into()),
                 None => services.only.push(word),

@@ -4,6 +4,7 @@
 //! A panic ends at the guard here; pam-bindings has one too, but its answer would fail a `required` line.
 
 use std::ffi::{CStr, CString};
+use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
@@ -30,9 +31,11 @@ pam::pam_hooks!(PamCargoTarget);
 impl PamHooks for PamCargoTarget {
     fn sm_open_session(handle: &mut PamHandle, arguments: Vec<&CStr>, _: PamFlag) -> PamResultCode {
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            if Vec::<u8>::new().try_reserve_exact(WORKING_SET).is_err() {
+            let mut working_set = Vec::<u8>::new();
+            if black_box(&mut working_set).try_reserve_exact(WORKING_SET).is_err() {
                 return PamResultCode::PAM_SUCCESS;
             }
+            drop(working_set);
             logging::install();
             log_panics();
             open_session(handle, &arguments)

@@ -164,16 +164,15 @@ impl From<NameError> for Stop {
 #[must_use]
 pub fn open(request: &Request<'_>) -> Report {
     let loaded = config::load(request.arguments);
-    let mut outcome = admit(request, &loaded).and_then(|developer| developer.provision(&loaded.config));
-    // A screen locker, or a user namespace: it can mend nothing, and its user need not hear of it.
+    let mut outcome = decide(request, &loaded).and_then(|developer| developer.provision(&loaded.config));
+    // A screen locker, or a user namespace, can mend nothing, and its user need not hear of it.
     if outcome.is_err() && !geteuid().is_root() {
         outcome = Err(Stop::Skip(Skip::Unprivileged));
     }
-    let problems = match outcome {
-        // A typo in the word `root` must be found somewhere.
-        Err(Stop::Skip(Skip::NoRootConfigured)) | Ok(_) => loaded.problems,
-        Err(Stop::Skip(_)) => Vec::new(),
-        Err(_) => loaded.problems,
+    let problems = match &outcome {
+        // But a typo in the word `root` must be found somewhere.
+        Err(Stop::Skip(skip)) if *skip != Skip::NoRootConfigured => Vec::new(),
+        _ => loaded.problems,
     };
     Report { outcome, problems, on_error: loaded.config.on_error, debug: loaded.config.debug }
 }
@@ -210,7 +209,7 @@ impl Root {
 }
 
 /// Decides, the cheapest tests first. Until it has said yes, nothing is logged and nothing is made.
-fn admit<'a>(request: &Request<'_>, loaded: &'a Loaded) -> Result<Developer<'a>, Stop> {
+fn decide<'a>(request: &Request<'_>, loaded: &'a Loaded) -> Result<Developer<'a>, Stop> {
     let config = &loaded.config;
     if !config.services.allow(request.service) {
         return Err(Skip::Service(request.service.into()).into());
