@@ -13,8 +13,9 @@ DESTDIR ?=
 
 # Where cargo builds: people who use this module have CARGO_TARGET_DIR set, and sudo takes it away. So
 # `make build` leaves a copy in the checkout, and `sudo make install` needs neither cargo nor that variable.
-TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
-BUILT := $(TARGET_DIR)/release/libpam_cargo_target.so
+TARGET_DIR = $(shell $(CARGO) metadata --locked --no-deps --format-version 1 2>/dev/null | \
+	sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+BUILT = $(TARGET_DIR)/release/libpam_cargo_target.so
 MODULE := build/pam_cargo_target.so
 SOURCES := Cargo.toml $(wildcard Cargo.lock) build.rs $(shell find src -name '*.rs' 2>/dev/null)
 
@@ -87,7 +88,7 @@ demo: ## see it work on real logins over ssh, in a sandbox: nothing on this mach
 	@tests/prerequisites demo
 	[[ $$EUID -eq 0 ]] || sudo -v
 	$(build-module)
-	exec tests/sandbox tests/demo
+	CARGO_TARGET_DIR='$(TARGET_DIR)' exec tests/sandbox tests/demo
 
 # Each step prints its name first, so that a log that ends early says where.
 check: ## all that CI runs: format, lints, dependencies, the build, and the tests with real clients

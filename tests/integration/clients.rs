@@ -78,6 +78,7 @@ impl Sshd {
              PasswordAuthentication no\n\
              UsePAM yes\n\
              UseDNS no\n\
+             LoginGraceTime 0\n\
              PrintMotd no\n\
              PidFile none\n\
              KexAlgorithms curve25519-sha256\n\
