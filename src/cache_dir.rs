@@ -373,9 +373,14 @@ impl Staging {
     fn open(root: &SharedRoot) -> Result<Self, CacheDirError> {
         let failed = |errno| CacheDirError::Failed(Step::Staging, errno);
         let open = || openat(root, STAGING, DIRECTORY, Mode::empty());
+        let mut made = false;
         let opened = match open() {
             Err(Errno::ENOENT) => match mkdirat(root, STAGING, Mode::S_IRWXU) {
-                Ok(()) | Err(Errno::EEXIST) => open(),
+                Ok(()) => {
+                    made = true;
+                    open()
+                }
+                Err(Errno::EEXIST) => open(),
                 Err(errno) => return Err(failed(errno)),
             },
             opened => opened,
@@ -386,6 +391,11 @@ impl Staging {
             Err(errno) => return Err(failed(errno)),
         };
         let found = fstat(&directory).map_err(failed)?;
+        if made && found.st_uid != 0 {
+            // NFS with root_squash. Left behind, it would be in the way even when that is mended.
+            let _ = unlinkat(root, STAGING, UnlinkatFlags::RemoveDir);
+            return Err(CacheDirError::NotGiven(found.st_uid));
+        }
         if found.st_uid != 0 || found.st_mode & 0o077 != 0 {
             return Err(CacheDirError::UnsafeStaging);
         }

@@ -17,6 +17,7 @@ mod clients;
 mod crowds;
 mod disks;
 mod faults;
+mod fuse;
 mod host;
 mod install;
 mod limits;
