@@ -50,6 +50,10 @@ const CARGO_NAMES: [&str; 7] = ["debug", "release", "doc", "tmp", "package", "bu
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
+/// How often a directory is made whose making is disturbed: a sweeper on another host of a network file
+/// system does not see the lock, and a login that is tired of waiting has none.
+const MAKE_TRIES: u32 = 3;
+
 /// POSIX ACLs that a directory inherits, and that `fchmod` leaves in place.
 const ACLS: [&CStr; 2] = [c"system.posix_acl_access", c"system.posix_acl_default"];
 
@@ -278,12 +282,25 @@ impl Provision<'_> {
         if !self.may_create {
             return Ok(Provided::Missing);
         }
-        let published = NewDir::make(&Staging::open(root)?, self)?.publish(root, self.name)?;
+        let published = self.make(root)?;
         // Of two logins at once the slower finds what the faster made; both judge what is there.
         match CacheDir::find(root, self.name, self.owner, Patience::Wait)? {
             Some(_) if published => Ok(Provided::Made),
             Some(_) => Ok(Provided::Found),
             None => Err(CacheDirError::Failed(Step::FindAgain, Errno::ENOENT)),
+        }
+    }
+
+    /// Makes the directory; false if something has its name already.
+    fn make(&self, root: &SharedRoot) -> Result<bool, CacheDirError> {
+        let mut tries_left = MAKE_TRIES;
+        loop {
+            tries_left -= 1;
+            match NewDir::make(&Staging::open(root)?, self).and_then(|new| new.publish(root, self.name)) {
+                // Somebody's sweep took it for litter.
+                Err(CacheDirError::Failed(_, Errno::ENOENT)) if tries_left > 0 => {}
+                made => return made,
+            }
         }
     }
 }
@@ -406,8 +423,8 @@ impl Staging {
 
     /// Sweeps if nobody is at work here, then says that somebody is.
     ///
-    /// Going on without the lock is harmless but for a missing tag, or a rename that fails: what a sweeper
-    /// takes for litter is never under a name that anyone uses.
+    /// Going on without the lock is harmless but for a missing tag, or a second try: what a sweeper takes for
+    /// litter is never under a name that anyone uses.
     fn lock(&self) {
         if ffi::try_lock(&self.0, libc::LOCK_EX).is_ok() {
             self.sweep();

@@ -23,12 +23,12 @@ const VARIABLE: &str = "CARGO_TARGET_DIR=/srv/cargo-target/alice";
 const PRINT_ENVIRON: &str = r"echo; tr '\0' '\n' </proc/$$/environ; echo";
 
 /// A workspace host as the README sets it up: alice is a developer, carol is not.
-struct Workspace {
-    log: SyslogSocket,
+pub(crate) struct Workspace {
+    pub(crate) log: SyslogSocket,
 }
 
 impl Workspace {
-    fn set_up() -> Self {
+    pub(crate) fn set_up() -> Self {
         Self::with_shell("/bin/bash")
     }
 
@@ -50,12 +50,12 @@ impl Workspace {
 }
 
 /// An sshd of this machine's own on 127.0.0.1, and a key with which everybody can log in.
-struct Sshd {
+pub(crate) struct Sshd {
     daemon: Child,
 }
 
 impl Sshd {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         for key in ["/tmp/host_key", "/tmp/user_key"] {
             let keygen =
                 Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", key]).output();
@@ -97,7 +97,7 @@ impl Sshd {
 
     /// A client, still without a command.
     #[expect(clippy::unused_self, reason = "a client needs a running daemon")]
-    fn client(&self, program: &str, user: &str, options: &[&str]) -> Command {
+    pub(crate) fn client(&self, program: &str, user: &str, options: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args([
             "-F",

@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 /// Set inside the sandbox, to the name of the test that runs there.
 const MARKER: &str = "PAM_CARGO_TARGET_SANDBOXED";
 
+/// What the lines of [`print_figures`] start with.
+const FIGURES: &str = "measured: ";
+
 /// Bounds a test that hangs, not one that is slow on a busy machine.
 const TEST_SECONDS: &str = "600";
 
@@ -63,6 +66,15 @@ pub(crate) fn run(test: &str, body: impl FnOnce()) {
     let printed = text_of(&output);
     assert!(output.status.success(), "{test} failed in its sandbox ({}):\n{printed}", output.status);
     assert!(printed.contains("1 passed"), "{test} did not run in its sandbox:\n{printed}");
+    for line in printed.lines().filter(|line| line.starts_with(FIGURES)) {
+        println!("{line}");
+    }
+}
+
+/// Says what a run measured; shown where the tests' output is (`--nocapture`).
+pub(crate) fn print_figures(figures: &str) {
+    // A line of its own: the name of the test stands on the one before.
+    println!("\n{FIGURES}{figures}");
 }
 
 /// The checkout under test.
