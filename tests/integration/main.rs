@@ -26,4 +26,5 @@ mod no_alloc;
 mod pam;
 mod planted;
 mod sandbox;
+mod sanitizers;
 mod session;
