@@ -9,7 +9,6 @@
 
 use std::ffi::CStr;
 use std::fmt::{self, Display, Formatter};
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::iter;
 use std::os::fd::OwnedFd;
 use std::thread;
@@ -477,8 +476,8 @@ impl<'a> NewDir<'a> {
     /// Makes a directory with its tag, and gives it to the user.
     fn make(staging: &'a Staging, provision: &Provision<'_>) -> Result<Self, CacheDirError> {
         let &Provision { owner, mode, .. } = provision;
-        let name = unguessable();
         let failed = |errno| CacheDirError::Failed(Step::Make, errno);
+        let name = unguessable().map_err(failed)?;
         mkdirat(&staging.0, &name[..], Mode::S_IRWXU).map_err(failed)?;
         let directory = openat(&staging.0, &name[..], DIRECTORY, Mode::empty()).map_err(|errno| {
             let _ = unlinkat(&staging.0, &name[..], UnlinkatFlags::RemoveDir);
@@ -545,15 +544,12 @@ impl Drop for NewDir<'_> {
     }
 }
 
-/// What a directory is called while it is made: 16 hexadecimal digits from the system's random source, by
-/// way of the seed of std's hash tables; the pid keeps two children of one fork apart.
-fn unguessable() -> [u8; 16] {
-    let mut hasher = RandomState::new().build_hasher();
-    hasher.write_u32(std::process::id());
-    let mut left = hasher.finish();
-    [(); 16].map(|()| {
+/// What a directory is called while it is made: 16 hexadecimal digits from the system's random source.
+fn unguessable() -> nix::Result<[u8; 16]> {
+    let mut left = ffi::random()?;
+    Ok([(); 16].map(|()| {
         let digit = (left % 16) as u8;
         left /= 16;
         if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }
-    })
+    }))
 }

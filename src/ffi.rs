@@ -168,6 +168,17 @@ pub(crate) fn read_entries(directory: impl AsFd, buffer: &mut [u8]) -> nix::Resu
     Errno::result(code).map(|length| usize::try_from(length).unwrap_or(0))
 }
 
+/// getrandom(2), without waiting. std's random source is a thread-local of ours, and the first use of one in
+/// a thread makes the dynamic linker allocate: in a child of a threaded host that can wait without end.
+pub(crate) fn random() -> nix::Result<u64> {
+    let mut number = 0u64;
+    // SAFETY: there is room for so many bytes, and every pattern of them is a number.
+    let code =
+        unsafe { libc::getrandom((&raw mut number).cast(), size_of_val(&number), libc::GRND_NONBLOCK) };
+    // So few bytes come all or not at all.
+    Errno::result(code).map(|_| number)
+}
+
 /// Why a child gave no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChildError {
@@ -190,7 +201,7 @@ const REAP_PAUSE: Duration = Duration::from_millis(1);
 /// the host's own wait(2) does not find it. It shares nothing with the host but one pipe and the answer.
 ///
 /// In a threaded host, the child inherits whatever locks other threads held. `work` must not allocate
-/// memory, nor panic, nor take a lock; it has system calls, and what it borrows.
+/// memory, nor panic, nor take a lock, nor use a thread-local; it has system calls, and what it borrows.
 pub(crate) fn in_child<T: Copy + 'static>(
     timeout: Duration,
     work: impl FnOnce() -> T,
