@@ -17,7 +17,8 @@ TARGET_DIR = $(shell $(CARGO) metadata --locked --no-deps --format-version 1 2>/
 	sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
 BUILT = $(TARGET_DIR)/release/libpam_cargo_target.so
 MODULE := build/pam_cargo_target.so
-SOURCES := Cargo.toml $(wildcard Cargo.lock) build.rs $(shell find src -name '*.rs' 2>/dev/null)
+TOOL := build/cargo-targetctl
+SOURCES := Cargo.toml $(wildcard Cargo.lock) build.rs $(shell find src -type f 2>/dev/null) packaging/cargo-target.conf
 
 # libpam looks in the one directory it was built with: the one where its own modules lie.
 MULTIARCH := $(shell cc -print-multiarch 2>/dev/null || dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null)
@@ -28,6 +29,7 @@ PAM_MODULE_DIR ?= $(firstword $(foreach dir,$(PAM_MODULE_DIRS),$(if $(wildcard $
 	$(PAM_MODULE_DIRS))
 
 INSTALLED := $(DESTDIR)$(PAM_MODULE_DIR)/pam_cargo_target.so
+INSTALLED_TOOL := $(DESTDIR)$(PREFIX)/bin/cargo-targetctl
 CONF := $(DESTDIR)/etc/security/cargo-target.conf
 PAM_D := $(DESTDIR)/etc/pam.d
 
@@ -41,23 +43,41 @@ $(CARGO) rustc --locked --release --lib --crate-type cdylib --no-default-feature
 install -D -m 0644 '$(BUILT)' '$(MODULE)'
 endef
 
-build: ## build the module, pam_cargo_target.so
-	@$(build-module)
+# In a target directory of its own: building the tool builds the library with the tool's dependencies in it,
+# which must not come to lie where the module does.
+define build-tool
+$(CARGO) build --locked --profile tool --bin cargo-targetctl --target-dir '$(TARGET_DIR)/tool'
+install -D -m 0755 '$(TARGET_DIR)/tool/tool/cargo-targetctl' '$(TOOL)'
+endef
 
-# For `install`: what is built and newer than its sources is installed as it is.
-$(MODULE): $(SOURCES)
-	@if [[ $$EUID -eq 0 && -n "$${SUDO_USER-}" ]]; then
-		echo 'The module is not built, or older than its sources. Build it as yourself first: make build' >&2
-		exit 1
-	fi
+build: ## build the module, pam_cargo_target.so, and the tool, cargo-targetctl
+	@$(build-tool)
 	$(build-module)
 
+# For `install`: what is built and newer than its sources is installed as it is.
+define not-by-sudo
+if [[ $$EUID -eq 0 && -n "$${SUDO_USER-}" ]]; then
+	echo '$@ is not built, or older than its sources. Build it as yourself first: make build' >&2
+	exit 1
+fi
+endef
+
+$(MODULE): $(SOURCES)
+	@$(not-by-sudo)
+	$(build-module)
+
+$(TOOL): $(SOURCES)
+	@$(not-by-sudo)
+	$(build-tool)
+
 # The module is put in place by a rename: a login at that moment finds the old one or the new one.
-install: $(MODULE) ## install it (DESTDIR, PREFIX, PAM_MODULE_DIR); a conf that is there stays
+install: $(MODULE) $(TOOL) ## install it (DESTDIR, PREFIX, PAM_MODULE_DIR); a conf that is there stays
 	@install -d -m 0755 '$(dir $(INSTALLED))' '$(dir $(CONF))'
 	install -m 0644 '$(MODULE)' '$(INSTALLED).new'
 	mv -f '$(INSTALLED).new' '$(INSTALLED)'
 	echo 'installed $(INSTALLED)'
+	install -D -m 0755 '$(TOOL)' '$(INSTALLED_TOOL)'
+	echo 'installed $(INSTALLED_TOOL)'
 	if [[ -e '$(CONF)' ]]; then
 		echo 'kept      $(CONF)'
 	else
@@ -73,8 +93,8 @@ uninstall: ## remove it; a conf that was edited, and the caches, stay
 		echo 'These files still name the module; remove its line from them, or libpam logs an error at each login:' >&2
 		sed 's/^/    /' <<<"$$users" >&2
 	fi
-	rm -f '$(INSTALLED)'
-	echo 'removed $(INSTALLED)'
+	rm -f '$(INSTALLED)' '$(INSTALLED_TOOL)'
+	echo 'removed $(INSTALLED) $(INSTALLED_TOOL)'
 	if [[ ! -e '$(CONF)' ]]; then
 		:
 	elif cmp -s packaging/cargo-target.conf '$(CONF)'; then
@@ -87,6 +107,7 @@ uninstall: ## remove it; a conf that was edited, and the caches, stay
 demo: ## see it work on real logins over ssh, in a sandbox: nothing on this machine is changed
 	@tests/prerequisites demo
 	[[ $$EUID -eq 0 ]] || sudo -v
+	$(build-tool)
 	$(build-module)
 	CARGO_TARGET_DIR='$(TARGET_DIR)' exec tests/sandbox tests/demo
 
@@ -103,10 +124,13 @@ check: ## all that CI runs: format, lints, dependencies, the build, and the test
 	build_module() {
 		$(build-module)
 	}
-	# What the module's own build uses must build with the Rust that Cargo.toml names.
+	build_tool() {
+		$(build-tool)
+	}
+	# What the module and the tool are built of must build with the Rust that Cargo.toml names.
 	old_rust_suffices() {
 		local used
-		used=$$($(CARGO) tree --locked --no-default-features --edges normal,build --prefix none --format '{p}' |
+		used=$$($(CARGO) tree --locked --edges normal,build --prefix none --format '{p}' |
 			awk '{ sub(/^v/, "", $$2); print $$1 " " $$2 }' | sort -u)
 		$(CARGO) metadata --locked --format-version 1 | jq --raw-output --arg used "$$used" '
 			def version: (. // "0") | split(".")[:2] | map(tonumber);
@@ -131,6 +155,7 @@ check: ## all that CI runs: format, lints, dependencies, the build, and the test
 	step 'lints' $(CARGO) clippy --locked --quiet --all-targets -- -D warnings
 	step 'lints of the module alone' $(CARGO) clippy --locked --quiet --no-default-features --lib -- -D warnings
 	step 'dependencies build with the declared Rust' old_rust_suffices
+	step 'the tool' build_tool
 	step 'the packaged module' build_module
 	step 'exported symbols' only_pam_symbols
 	[[ $$EUID -eq 0 ]] || sudo -v

@@ -54,7 +54,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 const MAKE_TRIES: u32 = 3;
 
 /// POSIX ACLs that a directory inherits, and that `fchmod` leaves in place.
-const ACLS: [&CStr; 2] = [c"system.posix_acl_access", c"system.posix_acl_default"];
+pub(crate) const ACLS: [&CStr; 2] = [c"system.posix_acl_access", c"system.posix_acl_default"];
 
 /// How a directory is opened whose entries are to be changed.
 const DIRECTORY: OFlag =
@@ -136,8 +136,20 @@ pub struct Provision<'a> {
     pub owner: Owner,
     /// The mode of a new one.
     pub mode: DirMode,
-    /// Whether anything may be created.
-    pub may_create: bool,
+    /// How far to go.
+    pub purpose: Purpose,
+}
+
+/// How far a provision goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// What is missing is made.
+    Provide,
+    /// What is there is found, and nothing is made.
+    Find,
+    /// Nothing is made, and what would keep it from being made is found too.
+    #[cfg(feature = "cli")]
+    Explain,
 }
 
 /// How a user's directory was provided.
@@ -273,13 +285,16 @@ impl Provision<'_> {
     /// is for a file system that is then known to be local.
     pub fn run(&self, root: &SharedRoot, patience: Patience) -> Result<Provided, CacheDirError> {
         if let Some(found) = CacheDir::find(root, self.name, self.owner, patience)? {
-            if self.may_create {
+            if self.purpose == Purpose::Provide {
                 found.put_back_tag(self.owner);
             }
             return Ok(Provided::Found);
         }
-        if !self.may_create {
-            return Ok(Provided::Missing);
+        match self.purpose {
+            Purpose::Provide => {}
+            Purpose::Find => return Ok(Provided::Missing),
+            #[cfg(feature = "cli")]
+            Purpose::Explain => return Staging::judge(root, patience).map(|()| Provided::Missing),
         }
         let published = self.make(root)?;
         // Of two logins at once the slower finds what the faster made; both judge what is there.
@@ -382,6 +397,11 @@ fn write_tag(directory: &OwnedFd, owner: Owner) -> nix::Result<()> {
     })
 }
 
+/// Whether a directory of this owner and mode lets anybody in but root.
+pub(crate) fn others_can_enter(owner: u32, mode: u32) -> bool {
+    owner != 0 || mode & 0o077 != 0
+}
+
 /// `.staging`, open and locked against sweeping for as long as this lives.
 struct Staging(OwnedFd);
 
@@ -412,12 +432,26 @@ impl Staging {
             let _ = unlinkat(root, STAGING, UnlinkatFlags::RemoveDir);
             return Err(CacheDirError::NotGiven(found.st_uid));
         }
-        if found.st_uid != 0 || found.st_mode & 0o077 != 0 {
+        if others_can_enter(found.st_uid, found.st_mode) {
             return Err(CacheDirError::UnsafeStaging);
         }
         let staging = Self(directory);
         staging.lock();
         Ok(staging)
+    }
+
+    /// Whether what has the name would do; nothing is changed.
+    #[cfg(feature = "cli")]
+    fn judge(root: &SharedRoot, patience: Patience) -> Result<(), CacheDirError> {
+        match open_and_look(root, STAGING, patience) {
+            Ok((_, seen)) if !others_can_enter(seen.uid, seen.mode) => Ok(()),
+            Ok(_) | Err(LookError::Failed(Errno::ENOTDIR | Errno::ELOOP)) => {
+                Err(CacheDirError::UnsafeStaging)
+            }
+            Err(LookError::Failed(Errno::ENOENT)) => Ok(()),
+            Err(LookError::WouldWait) => Err(CacheDirError::WouldWait),
+            Err(LookError::Failed(errno)) => Err(CacheDirError::Failed(Step::Staging, errno)),
+        }
     }
 
     /// Sweeps if nobody is at work here, then says that somebody is.

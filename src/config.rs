@@ -20,6 +20,14 @@ pub const DEFAULT_FILE: &str = "/etc/security/cargo-target.conf";
 /// The largest configuration file, in bytes.
 pub const MAX_FILE_SIZE: u64 = 64 * 1024;
 
+/// Every key that a file may have.
+pub const KEYS: [&str; 11] = [
+    "root", "group", "skip", "min_uid", "name", "mode", "export", "services", "on_error", "timeout", "debug",
+];
+
+/// What the sentence about any other key starts with.
+const UNKNOWN_KEY: &str = "unknown key ";
+
 /// How much of a faulty word is quoted in a message, in characters.
 const MAX_QUOTED: usize = 64;
 
@@ -111,6 +119,26 @@ pub struct Loaded {
 pub struct Problem {
     place: Place,
     cause: String,
+}
+
+impl Problem {
+    /// Where the setting stands: `argument N`, `PATH:LINE`, or the path of a file that cannot be used.
+    #[must_use]
+    pub fn place(&self) -> String {
+        self.place.to_string()
+    }
+
+    /// What is wrong with it.
+    #[must_use]
+    pub fn cause(&self) -> &str {
+        &self.cause
+    }
+
+    /// The key, where it is none of [`KEYS`]; as quoted in the cause.
+    #[must_use]
+    pub fn unknown_key(&self) -> Option<&str> {
+        self.cause.strip_prefix(UNKNOWN_KEY)?.strip_prefix('`')?.strip_suffix('`')
+    }
 }
 
 impl Display for Problem {
@@ -384,7 +412,7 @@ impl Settings {
                 _ => Err(in_context(format!("{} is neither on nor off", quoted(text)))),
             })),
             "conf" => Err("conf= can only stand on the pam.d line".into()),
-            _ => Err(format!("unknown key {}", quoted(&name))),
+            _ => Err(format!("{UNKNOWN_KEY}{}", quoted(&name))),
         }
     }
 
@@ -863,5 +891,22 @@ impl Display for OnError {
             Self::Ignore => "ignore",
             Self::Fail => "fail",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_known_and_no_other() {
+        let faults = |key: &str| parse(&[], "/c", Ok(format!("{key} = \x01\n").as_bytes())).problems;
+        for key in KEYS {
+            assert!(faults(key).iter().all(|problem| problem.unknown_key().is_none()), "{key}");
+        }
+        for key in ["rot", "conf2", ""] {
+            let found = faults(key);
+            assert_eq!(found.iter().map(Problem::unknown_key).collect::<Vec<_>>(), [Some(key)]);
+        }
     }
 }

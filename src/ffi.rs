@@ -137,6 +137,19 @@ pub(crate) fn remove_attribute(file: impl AsFd, name: &CStr) -> nix::Result<()> 
     }
 }
 
+/// Whether a file has an extended attribute, fgetxattr(2); a file system without any has none.
+#[cfg(feature = "cli")]
+pub(crate) fn has_attribute(file: impl AsFd, name: &CStr) -> nix::Result<bool> {
+    // SAFETY: the descriptor is open for as long as it is borrowed, `name` ends with a NUL, and with a size
+    // of 0 nothing is written.
+    let length = unsafe { libc::fgetxattr(file.as_fd().as_raw_fd(), name.as_ptr(), ptr::null_mut(), 0) };
+    match Errno::result(length) {
+        Ok(_) => Ok(true),
+        Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// flock(2), without the panic that nix's guard has for a failing unlock: closing the file unlocks it.
 /// `operation` is of `LOCK_SH` or `LOCK_EX`; the call never waits.
 pub(crate) fn try_lock(file: impl AsFd, operation: c_int) -> nix::Result<()> {

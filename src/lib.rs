@@ -10,6 +10,8 @@
 
 pub mod account;
 pub mod cache_dir;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod config;
 mod ffi;
 mod logging;

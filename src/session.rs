@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::unistd::{geteuid, gethostname};
 
 use crate::account::{Account, NssError};
-use crate::cache_dir::{CacheDirError, DirName, NameError, Owner, Provided, Provision};
+use crate::cache_dir::{CacheDirError, DirName, NameError, Owner, Provided, Provision, Purpose};
 use crate::config::{self, Config, Loaded, OnError, Problem, RootPath};
 use crate::ffi::{self, ChildError};
 use crate::mounts::Mounts;
@@ -46,7 +46,7 @@ pub struct Report {
 pub struct Ready {
     /// The user's directory.
     pub directory: String,
-    /// Whether it was made just now.
+    /// Whether it was made just now, or would be.
     pub provisioned: bool,
     /// `NAME=VALUE`, in the order of the configuration.
     pub assignments: Vec<String>,
@@ -163,10 +163,22 @@ impl From<NameError> for Stop {
 /// Opens a session: reads the configuration, decides, and provisions.
 #[must_use]
 pub fn open(request: &Request<'_>) -> Report {
+    run(request, if geteuid().is_root() { Purpose::Provide } else { Purpose::Find })
+}
+
+/// What [`open`] as root would do and answer, with nothing created or changed.
+#[cfg(feature = "cli")]
+#[must_use]
+pub fn explain(request: &Request<'_>) -> Report {
+    run(request, Purpose::Explain)
+}
+
+fn run(request: &Request<'_>, purpose: Purpose) -> Report {
     let loaded = config::load(request.arguments);
-    let mut outcome = decide(request, &loaded).and_then(|developer| developer.provision(&loaded.config));
+    let mut outcome =
+        decide(request, &loaded).and_then(|developer| developer.provision(&loaded.config, purpose));
     // A screen locker, or a user namespace, can mend nothing, and its user need not hear of it.
-    if outcome.is_err() && !geteuid().is_root() {
+    if outcome.is_err() && purpose == Purpose::Find {
         outcome = Err(Stop::Skip(Skip::Unprivileged));
     }
     let problems = match &outcome {
@@ -246,17 +258,13 @@ fn decide<'a>(request: &Request<'_>, loaded: &'a Loaded) -> Result<Developer<'a>
 
 impl Developer<'_> {
     /// Finds or makes the directory, and says what to export.
-    fn provision(&self, config: &Config) -> Result<Ready, Stop> {
+    fn provision(&self, config: &Config, purpose: Purpose) -> Result<Ready, Stop> {
         let Account { name: user, uid, gid, .. } = &self.account;
         let host = if config.name.names_host() { short_host_name()? } else { String::new() };
         let name = DirName::new(user, config.name.expand(user, *uid, &host))?;
         let path = format!("{}/{}", self.path, name.as_str());
-        let provision = Provision {
-            name: &name,
-            owner: Owner { uid: *uid, gid: *gid },
-            mode: config.mode,
-            may_create: geteuid().is_root(),
-        };
+        let provision =
+            Provision { name: &name, owner: Owner { uid: *uid, gid: *gid }, mode: config.mode, purpose };
 
         let provided = match &self.root {
             Root::Remote => self.run_in_child(&provision, config.timeout),
@@ -272,9 +280,9 @@ impl Developer<'_> {
         };
 
         match provided {
-            Ok(Provided::Missing) => Err(Skip::Unprivileged.into()),
+            Ok(Provided::Missing) if purpose == Purpose::Find => Err(Skip::Unprivileged.into()),
             Ok(provided) => Ok(Ready {
-                provisioned: provided == Provided::Made,
+                provisioned: provided != Provided::Found,
                 assignments: config.exports.iter().map(|export| export.assignment(&path)).collect(),
                 directory: path,
             }),

@@ -44,7 +44,7 @@ pub struct RootError {
     /// What is wrong.
     pub cause: RootCause,
     /// With which directory: that many components of the path lead to it.
-    depth: usize,
+    pub(crate) depth: usize,
 }
 
 /// What is wrong with the root, or with a directory on the way to it.

@@ -8,6 +8,7 @@ use std::process::Command;
 use crate::sandbox::{append, checkout, make, module_path, sandboxed, succeeded, text_of};
 
 const CONF: &str = "/etc/security/cargo-target.conf";
+const TOOL_PATH: &str = "/usr/bin/cargo-targetctl";
 const NONE: [&str; 0] = [];
 
 /// Where libpam's own modules lie, found without asking the Makefile.
@@ -20,7 +21,7 @@ fn module_dir() -> PathBuf {
     places.into_iter().find(is_there).expect("pam_unix.so is installed").join("security")
 }
 
-fn installed_module() -> PathBuf {
+pub(crate) fn installed_module() -> PathBuf {
     module_dir().join("pam_cargo_target.so")
 }
 
@@ -49,6 +50,8 @@ sandboxed! {
         let printed = succeeded(&make(["install"]));
         assert_root_owned(&installed_module(), 0o644);
         assert_eq!(fs::read(installed_module()).unwrap(), fs::read(module_path()).unwrap());
+        assert_root_owned(Path::new(TOOL_PATH), 0o755);
+        succeeded(&Command::new("cargo-targetctl").arg("--version").output().unwrap());
         assert_root_owned(Path::new(CONF), 0o644);
         assert_eq!(fs::read(CONF).unwrap(), shipped_conf());
         assert!(printed.contains("Nothing uses it yet"), "{printed}");
@@ -81,6 +84,7 @@ sandboxed! {
         succeeded(&make(["install", "DESTDIR=/tmp/stage"]));
         let staged = |path: &Path| stage.join(path.strip_prefix("/").unwrap());
         assert_root_owned(&staged(Path::new(CONF)), 0o644);
+        assert_root_owned(&staged(Path::new(TOOL_PATH)), 0o755);
         let printed = succeeded(
             &Command::new("find").arg(stage).args(["-name", "pam_cargo_target.so"]).output().unwrap(),
         );
@@ -103,6 +107,7 @@ sandboxed! {
         succeeded(&make(["install"]));
         succeeded(&make(["uninstall"]));
         assert!(!installed_module().exists());
+        assert!(!Path::new(TOOL_PATH).exists());
         assert!(!Path::new(CONF).exists());
         succeeded(&make(["uninstall"]));
     }

@@ -13,6 +13,7 @@
 
 mod attack;
 mod c_host;
+mod cli;
 mod clients;
 mod crowds;
 mod disks;

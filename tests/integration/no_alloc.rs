@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
-use pam_cargo_target::cache_dir::{DirName, Owner, Provided, Provision};
+use pam_cargo_target::cache_dir::{DirName, Owner, Provided, Provision, Purpose};
 use pam_cargo_target::config::{self, Config};
 use pam_cargo_target::shared_root::{Patience, SharedRoot};
 
@@ -58,7 +58,7 @@ sandboxed! {
         let root = configured("root=/srv/cargo-target").root.unwrap();
         let name = DirName::new("alice", "alice".into()).unwrap();
         let owner = Owner { uid: 2001, gid: 2001 };
-        let provision = Provision { name: &name, owner, mode: configured("").mode, may_create: true };
+        let provision = Provision { name: &name, owner, mode: configured("").mode, purpose: Purpose::Provide };
         let session = || {
             count(|| {
                 let root = SharedRoot::open(&root, Patience::Wait).ok()?;

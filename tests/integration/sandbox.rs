@@ -92,7 +92,10 @@ pub(crate) fn module_path() -> PathBuf {
     path
 }
 
-/// Runs `make` in the checkout with the packaged module as it is, and without cargo on the `PATH`: as
+/// The tool under test.
+pub(crate) const TOOL: &str = env!("CARGO_BIN_EXE_cargo-targetctl");
+
+/// Runs `make` in the checkout with the packaged module and the tool as they are, and without cargo on the `PATH`: as
 /// `sudo make install` does after `make build`.
 pub(crate) fn make<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output {
     let module = module_path();
@@ -101,6 +104,7 @@ pub(crate) fn make<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> O
         .arg(checkout())
         .arg(format!("MODULE={}", module.display()))
         .arg(format!("--old-file={}", module.display()))
+        .args([format!("TOOL={TOOL}"), format!("--old-file={TOOL}")])
         .args(arguments)
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .output()
