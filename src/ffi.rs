@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(feature = "cli")]
+use std::ffi::c_void;
 use std::ffi::{CStr, c_char, c_int, c_long, c_uint};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -376,4 +378,121 @@ pub(crate) fn put_environment(handle: &mut PamHandle, assignment: &CStr) -> Resu
         0 => Ok(()),
         code => Err(code),
     }
+}
+
+/// A PAM application with one session to open: what `try` needs of libpam.
+#[cfg(feature = "cli")]
+pub(crate) struct Application {
+    handle: NonNull<PamHandle>,
+    _conversation: Box<Conversation>,
+}
+
+/// `struct pam_conv`.
+#[cfg(feature = "cli")]
+#[repr(C)]
+struct Conversation {
+    function: extern "C" fn(c_int, *const c_void, *mut *mut c_void, *mut c_void) -> c_int,
+    data: *mut c_void,
+}
+
+/// Nobody is asked anything: a session that prompted would hang a login too.
+#[cfg(feature = "cli")]
+extern "C" fn refuse_to_talk(_: c_int, _: *const c_void, _: *mut *mut c_void, _: *mut c_void) -> c_int {
+    const PAM_CONV_ERR: c_int = 19;
+    PAM_CONV_ERR
+}
+
+#[cfg(feature = "cli")]
+#[link(name = "pam")]
+unsafe extern "C" {
+    fn pam_start_confdir(
+        service: *const c_char,
+        user: *const c_char,
+        conversation: *const Conversation,
+        directory: *const c_char,
+        handle: *mut *mut PamHandle,
+    ) -> c_int;
+    fn pam_open_session(handle: *mut PamHandle, flags: c_int) -> c_int;
+    fn pam_close_session(handle: *mut PamHandle, flags: c_int) -> c_int;
+    fn pam_getenvlist(handle: *mut PamHandle) -> *mut *mut c_char;
+    fn pam_strerror(handle: *mut PamHandle, code: c_int) -> *const c_char;
+    fn pam_end(handle: *mut PamHandle, status: c_int) -> c_int;
+}
+
+#[cfg(feature = "cli")]
+impl Application {
+    /// `pam_start_confdir(3)`: reads the service in this directory, and loads its modules.
+    ///
+    /// # Errors
+    ///
+    /// The PAM return code.
+    pub(crate) fn start(directory: &CStr, service: &CStr, user: &CStr) -> Result<Self, c_int> {
+        let conversation = Box::new(Conversation { function: refuse_to_talk, data: ptr::null_mut() });
+        let mut handle = ptr::null_mut();
+        // SAFETY: the strings end with NULs, and libpam copies them; the conversation lives as long as the
+        // handle, which the call may write.
+        let code = unsafe {
+            pam_start_confdir(
+                service.as_ptr(),
+                user.as_ptr(),
+                &raw const *conversation,
+                directory.as_ptr(),
+                &raw mut handle,
+            )
+        };
+        match NonNull::new(handle) {
+            Some(handle) if code == 0 => Ok(Self { handle, _conversation: conversation }),
+            _ => Err(code),
+        }
+    }
+
+    /// `pam_open_session(3)`; answers with its return code.
+    pub(crate) fn open_session(&mut self) -> c_int {
+        // SAFETY: the handle is open.
+        unsafe { pam_open_session(self.handle.as_ptr(), 0) }
+    }
+
+    /// `pam_close_session(3)`; answers with its return code.
+    pub(crate) fn close_session(&mut self) -> c_int {
+        // SAFETY: the handle is open.
+        unsafe { pam_close_session(self.handle.as_ptr(), 0) }
+    }
+
+    /// `pam_getenvlist(3)`: the session's variables.
+    pub(crate) fn environment(&mut self) -> Vec<String> {
+        let mut variables = Vec::new();
+        // SAFETY: the handle is open. The list is the caller's to free, and so are its strings, which end
+        // with NULs; a null pointer ends it.
+        unsafe {
+            let list = pam_getenvlist(self.handle.as_ptr());
+            let mut next = list;
+            while !next.is_null() && !(*next).is_null() {
+                variables.push(CStr::from_ptr(*next).to_string_lossy().into_owned());
+                libc::free((*next).cast());
+                next = next.add(1);
+            }
+            libc::free(list.cast());
+        }
+        variables
+    }
+}
+
+#[cfg(feature = "cli")]
+impl Drop for Application {
+    fn drop(&mut self) {
+        // SAFETY: the handle is open, and nobody has it after this.
+        unsafe { pam_end(self.handle.as_ptr(), 0) };
+    }
+}
+
+/// `pam_strerror(3)`: what a PAM return code means.
+#[cfg(feature = "cli")]
+pub(crate) fn pam_error(code: c_int) -> String {
+    // SAFETY: Linux-PAM does not look at the handle, and answers with a constant string.
+    let text = unsafe { pam_strerror(ptr::null_mut(), code) };
+    if text.is_null() {
+        return format!("code {code}");
+    }
+    // SAFETY: it is a string that ends with a NUL and is never freed.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }

@@ -8,9 +8,11 @@
 mod accounts;
 mod check;
 mod init;
+mod module_file;
 mod output;
 mod pam_d;
 mod settings;
+mod try_session;
 
 use std::env;
 use std::ffi::OsString;
@@ -87,6 +89,10 @@ enum Color {
 enum Command {
     Init(init::Arguments),
     Check(check::Arguments),
+    Try(try_session::Arguments),
+    /// What `try` runs in a child
+    #[command(hide = true)]
+    Session(try_session::ChildArguments),
     /// Print the completions of a shell
     #[command(hide = true)]
     Completions {
@@ -131,6 +137,8 @@ fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
     let ended = match parsed.command {
         Command::Init(arguments) => init::run(&globals, &arguments, &mut output),
         Command::Check(arguments) => check::run(&globals, &arguments, &mut output),
+        Command::Try(arguments) => try_session::run(&globals, &arguments, &mut output),
+        Command::Session(arguments) => try_session::child(&arguments),
         Command::Completions { shell } => completions(shell),
         Command::Manual => manual(),
     };

@@ -64,7 +64,7 @@ fn run(command: &str) -> String {
 fn manual_names_every_option_and_completions_are_a_script() {
     let tool = || Command::new(TOOL);
     let manual = succeeded(&tool().arg("manual").output().unwrap()).replace('\\', "");
-    for command in ["init", "check"] {
+    for command in ["init", "check", "try"] {
         let help = succeeded(&tool().args([command, "--help"]).output().unwrap());
         let options: Vec<&str> = help.split_whitespace().filter(|word| word.starts_with("--")).collect();
         assert!(options.len() > 6, "{help}");
@@ -96,6 +96,10 @@ sandboxed! {
 
     fn check_says_what_a_login_would_do() {
         replay("check.t");
+    }
+
+    fn try_opens_a_real_session() {
+        replay("try.t");
     }
 
     fn bad_input_gets_a_sentence_and_the_right_exit_status() {

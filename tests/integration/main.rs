@@ -11,6 +11,7 @@
     reason = "a test stops at the first surprise and says so"
 )]
 
+mod agreement;
 mod attack;
 mod c_host;
 mod cli;

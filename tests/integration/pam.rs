@@ -66,6 +66,11 @@ impl Services {
         Self(directory)
     }
 
+    /// Services that are there.
+    pub(crate) fn at(directory: &str) -> Self {
+        Self(directory.into())
+    }
+
     /// Writes the stack of a service.
     pub(crate) fn write(&self, service: &str, stack: &str) -> &Self {
         fs::write(self.0.join(service), format!("{stack}\n")).unwrap();
