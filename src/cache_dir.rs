@@ -22,7 +22,9 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat, write};
 
 use crate::config::DirMode;
 use crate::ffi;
-use crate::shared_root::{LookError, OTHERS_MAY_WRITE, Patience, SharedRoot, kind, open_and_look};
+use crate::shared_root::{
+    LookError, OTHERS_MAY_WRITE, Patience, SharedRoot, kind, open_and_look, open_in_memory,
+};
 
 /// What tells backup tools, and cargo from 1.97 on, that a directory holds nothing but a cache.
 pub const TAG_NAME: &str = "CACHEDIR.TAG";
@@ -281,12 +283,12 @@ impl Display for ShellWord<'_> {
 
 impl Provision<'_> {
     /// Finds the user's directory in order, or makes it and gives it to the user: it appears complete or not
-    /// at all. With [`Patience::Cached`], what stands at the name is looked at without waiting; what follows
-    /// is for a file system that is then known to be local.
+    /// at all. With [`Patience::Cached`], what is found in memory is all that can be provided: a block device,
+    /// by which it is told from a remote file system, may have a process for a server too (ntfs-3g).
     pub fn run(&self, root: &SharedRoot, patience: Patience) -> Result<Provided, CacheDirError> {
         if let Some(found) = CacheDir::find(root, self.name, self.owner, patience)? {
             if self.purpose == Purpose::Provide {
-                found.put_back_tag(self.owner);
+                found.put_back_tag(self.owner, patience)?;
             }
             return Ok(Provided::Found);
         }
@@ -295,6 +297,9 @@ impl Provision<'_> {
             Purpose::Find => return Ok(Provided::Missing),
             #[cfg(feature = "cli")]
             Purpose::Explain => return Staging::judge(root, patience).map(|()| Provided::Missing),
+        }
+        if patience == Patience::Cached {
+            return Err(CacheDirError::WouldWait);
         }
         let published = self.make(root)?;
         // Of two logins at once the slower finds what the faster made; both judge what is there.
@@ -353,10 +358,18 @@ impl CacheDir {
 
     /// Puts the tag back where it is missing. Whatever has its name is left as it is, and failing is no
     /// fault: the directory serves without.
-    fn put_back_tag(&self, owner: Owner) {
+    fn put_back_tag(&self, owner: Owner, patience: Patience) -> Result<(), CacheDirError> {
+        if patience == Patience::Cached {
+            let look = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            return match open_in_memory(&self.0, TAG_NAME, look) {
+                Err(LookError::WouldWait | LookError::Failed(Errno::ENOENT)) => Err(CacheDirError::WouldWait),
+                Ok(_) | Err(LookError::Failed(_)) => Ok(()),
+            };
+        }
         if fstatat(&self.0, TAG_NAME, AtFlags::AT_SYMLINK_NOFOLLOW) == Err(Errno::ENOENT) {
             let _ = write_tag(&self.0, owner);
         }
+        Ok(())
     }
 }
 

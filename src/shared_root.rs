@@ -173,15 +173,7 @@ pub(crate) fn open_and_look(
             Ok((directory, Seen { uid: found.st_uid, mode: found.st_mode & 0o7777 }))
         }
         Patience::Cached => {
-            // RESOLVE_CACHED looks a name up in memory or not at all: it triggers no automount, and asks no
-            // server whether what is in memory still holds (openat2(2), since Linux 5.12).
-            let how =
-                OpenHow::new().flags(flags).resolve(ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED));
-            let directory = openat2(parent, name, how).map_err(|errno| match errno {
-                // Not in memory; no such flag; no such call; a seccomp filter that does not know it.
-                Errno::EAGAIN | Errno::EINVAL | Errno::ENOSYS | Errno::EPERM => LookError::WouldWait,
-                errno => LookError::Failed(errno),
-            })?;
+            let directory = open_in_memory(parent, name, flags)?;
             match ffi::stat_in_memory(&directory) {
                 // Major number 0 is for file systems without a block device, the remote ones among them.
                 Ok(found) if found.stx_dev_major != 0 => {
@@ -192,6 +184,21 @@ pub(crate) fn open_and_look(
             }
         }
     }
+}
+
+/// Opens what stands at a name beneath a directory as far as the kernel's caches know it.
+pub(crate) fn open_in_memory(parent: impl AsFd, name: &str, flags: OFlag) -> Result<OwnedFd, LookError> {
+    // RESOLVE_CACHED looks a name up in memory or not at all: it triggers no automount, and asks no server
+    // whether what is in memory still holds (openat2(2), since Linux 5.12).
+    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED));
+    openat2(parent, name, how).map_err(|errno| match errno {
+        // Not in memory; no such flag; no such call; a seccomp filter that does not know it. And no directory:
+        // to say what it is instead takes another look.
+        Errno::EAGAIN | Errno::EINVAL | Errno::ENOSYS | Errno::EPERM | Errno::ENOTDIR | Errno::ELOOP => {
+            LookError::WouldWait
+        }
+        errno => LookError::Failed(errno),
+    })
 }
 
 /// For the message alone: the component was refused already.
