@@ -186,21 +186,21 @@ fn make_room() {
 }
 
 /// A disk in a file, by way of a loop device that is detached when this is dropped.
-struct Image {
+pub(crate) struct Image {
     file: String,
+    at: String,
 }
 
 impl Image {
-    /// Makes a file system with this command, and mounts it.
-    fn mount(make: &str, megabytes: u64) -> Self {
+    /// Makes a file system with this command, and mounts it on a directory.
+    pub(crate) fn mount(make: &str, megabytes: u64, at: &str) -> Self {
         // Loop devices are everybody's: the name tells ours from others'.
         let file = run("mktemp /tmp/disk-XXXXXXXXXX").trim().to_owned();
         File::options().write(true).open(&file).unwrap().set_len(megabytes << 20).unwrap();
         run(&format!("{make} {file}"));
-        run(&format!("mount -o loop {file} {DISK}"));
-        let image = Self { file };
+        run(&format!("mount -o loop {file} {at}"));
+        let image = Self { file, at: at.to_owned() };
         assert!(image.is_attached());
-        make_root();
         image
     }
 
@@ -211,9 +211,16 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        run(&format!("umount {DISK}"));
+        run(&format!("umount --recursive {}", self.at));
         wait_until("the loop device is detached", || !self.is_attached());
     }
+}
+
+/// The same as the disk under test, with an empty root.
+fn disk(make: &str, megabytes: u64) -> Image {
+    let image = Image::mount(make, megabytes, DISK);
+    make_root();
+    image
 }
 
 sandboxed! {
@@ -262,13 +269,13 @@ sandboxed! {
     fn full_ext4() {
         let host = Host::new();
         // -m 0: no blocks are kept for root, who is the one to write.
-        let _disk = Image::mount("mkfs.ext4 -q -m 0", 8);
+        let _disk = disk("mkfs.ext4 -q -m 0", 8);
         host.survives("No space left on device", fill_up, make_room);
     }
 
     fn read_only_ext4() {
         let host = Host::new();
-        let _disk = Image::mount("mkfs.ext4 -q", 8);
+        let _disk = disk("mkfs.ext4 -q", 8);
         let remount = |how| move || drop(run(&format!("mount -o remount,{how} {DISK}")));
         host.survives("Read-only file system", remount("ro"), remount("rw"));
     }
@@ -276,13 +283,13 @@ sandboxed! {
     fn full_xfs() {
         let host = Host::new();
         // The smallest that mkfs.xfs makes.
-        let _disk = Image::mount("mkfs.xfs -q", 300);
+        let _disk = disk("mkfs.xfs -q", 300);
         host.survives("No space left on device", fill_up, make_room);
     }
 
     fn btrfs_with_an_exhausted_quota_group() {
         let host = Host::new();
-        let _disk = Image::mount("mkfs.btrfs -q --mixed", 64);
+        let _disk = disk("mkfs.btrfs -q --mixed", 64);
         run(&format!("btrfs quota enable {DISK}"));
         // A quota group is of a subvolume.
         fs::remove_dir(ROOT).unwrap();
@@ -332,7 +339,7 @@ sandboxed! {
         inherits("tmpfs");
         run(&format!("umount {DISK}"));
         for (make, megabytes) in [("mkfs.ext4 -q", 8), ("mkfs.xfs -q", 300), ("mkfs.btrfs -q --mixed", 64)] {
-            let _disk = Image::mount(make, megabytes);
+            let _disk = disk(make, megabytes);
             inherits(make);
         }
     }

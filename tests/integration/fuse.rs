@@ -48,9 +48,19 @@ impl Fuse {
     /// * `delay=N`: each takes N milliseconds;
     /// * `squash`: what is made is nobody's, and chown answers EPERM; `squash-silently`: chown answers that it
     ///   is done, and is not;
-    /// * `no-exclusive-rename`: a rename with flags answers EINVAL.
+    /// * `no-exclusive-rename`: a rename with flags answers EINVAL;
+    /// * `cached`: the kernel may believe what it was told for an hour.
     pub(crate) fn mount(at: impl AsRef<Path>, manners: &str) -> Self {
-        let at = at.as_ref().to_owned();
+        Self::mount_as("fuse.test", "test", at.as_ref(), manners)
+    }
+
+    /// The same as if it lived on a block device, as that of ntfs-3g does.
+    pub(crate) fn mount_on_block_device(device: &str, at: &str, manners: &str) -> Self {
+        Self::mount_as("fuseblk", device, Path::new(at), manners)
+    }
+
+    fn mount_as(kind: &str, source: &str, at: &Path, manners: &str) -> Self {
+        let at = at.to_owned();
         let device = File::options().read(true).write(true).open("/dev/fuse").unwrap();
         let manners_file = PathBuf::from(format!("/run/fuse-{}", at.display().to_string().replace('/', "-")));
         fs::write(&manners_file, manners).unwrap();
@@ -58,7 +68,7 @@ impl Fuse {
             "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions",
             device.as_raw_fd()
         );
-        mount(Some("test"), &at, Some("fuse.test"), MsFlags::empty(), Some(options.as_str())).unwrap();
+        mount(Some(source), &at, Some(kind), MsFlags::empty(), Some(options.as_str())).unwrap();
         // The server has the only copy of the descriptor: with its last thread the connection ends.
         let server = Command::new(env::current_exe().unwrap())
             .args(["--exact", "fuse::serve", "--ignored", "--nocapture", "--test-threads=1"])
@@ -75,6 +85,12 @@ impl Fuse {
         let new = self.manners.with_extension("new");
         fs::write(&new, manners).unwrap();
         fs::rename(new, &self.manners).unwrap();
+    }
+
+    /// Ends the server: what it has not answered, and all that is asked later, fails.
+    pub(crate) fn kill_server(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
     }
 }
 
@@ -107,6 +123,8 @@ mod op {
     pub(super) const FORGET: u32 = 2;
     pub(super) const GETATTR: u32 = 3;
     pub(super) const SETATTR: u32 = 4;
+    pub(super) const READLINK: u32 = 5;
+    pub(super) const SYMLINK: u32 = 6;
     pub(super) const MKDIR: u32 = 9;
     pub(super) const UNLINK: u32 = 10;
     pub(super) const RMDIR: u32 = 11;
@@ -185,9 +203,9 @@ impl Reply {
             .words(&[node.uid, node.gid, 0, 4096, 0])
     }
 
-    /// A name looked up or made: nothing of it may be cached.
-    fn entry(self, id: u64, node: &Node) -> Self {
-        self.longs(&[id, 0, 0, 0]).words(&[0, 0]).attributes(id, node)
+    /// A name looked up or made, and for how many seconds it may be cached.
+    fn entry(self, id: u64, node: &Node, seconds: u64) -> Self {
+        self.longs(&[id, 0, seconds, seconds]).words(&[0, 0]).attributes(id, node)
     }
 
     /// A file opened: there is no handle.
@@ -266,6 +284,10 @@ impl Manners {
             || (matches!(operation, op::RENAME | op::RENAME2) && self.have("hang-at-rename"))
     }
 
+    fn cached(&self) -> u64 {
+        if self.have("cached") { 3600 } else { 0 }
+    }
+
     fn delay(&self) -> Duration {
         let delay = self.0.split_whitespace().find_map(|said| said.strip_prefix("delay="));
         Duration::from_millis(delay.map_or(0, |delay| delay.parse().unwrap()))
@@ -322,6 +344,7 @@ impl Tree {
         request: &Request<'_>,
         name: &OsStr,
         mode: u32,
+        content: Vec<u8>,
         manners: &Manners,
     ) -> Result<Reply, Errno> {
         if self.child(request.node, name).is_ok() {
@@ -329,11 +352,11 @@ impl Tree {
         }
         let squashed = request.uid == 0 && (manners.have("squash") || manners.have("squash-silently"));
         let (uid, gid) = if squashed { (NOBODY, NOBODY) } else { (request.uid, request.gid) };
-        let node = Node { mode, uid, gid, content: Vec::new(), children: BTreeMap::new() };
+        let node = Node { mode, uid, gid, content, children: BTreeMap::new() };
         let id = self.next;
         self.next += 1;
         self.node(request.node)?.children.insert(name.into(), id);
-        let reply = Reply::default().entry(id, &node);
+        let reply = Reply::default().entry(id, &node, manners.cached());
         self.nodes.insert(id, node);
         Ok(reply)
     }
@@ -361,7 +384,7 @@ impl Tree {
         if asked & GID != 0 && !squashed {
             node.gid = word(request.body, 80);
         }
-        Ok(Reply::default().longs(&[0]).words(&[0, 0]).attributes(request.node, node))
+        Ok(Reply::default().longs(&[manners.cached()]).words(&[0, 0]).attributes(request.node, node))
     }
 
     fn remove(&mut self, request: &Request<'_>, name: &OsStr) -> Result<Reply, Errno> {
@@ -423,22 +446,30 @@ impl Tree {
         match request.operation {
             op::LOOKUP => {
                 let id = self.child(request.node, request.names(0).next().unwrap())?;
-                Ok(Reply::default().entry(id, self.node(id)?))
+                Ok(Reply::default().entry(id, self.node(id)?, manners.cached()))
             }
             op::GETATTR => {
                 let node = self.node(request.node)?;
-                Ok(Reply::default().longs(&[0]).words(&[0, 0]).attributes(request.node, node))
+                Ok(Reply::default().longs(&[manners.cached()]).words(&[0, 0]).attributes(request.node, node))
             }
             op::SETATTR => self.change(request, manners),
             op::MKDIR => {
                 let name = request.names(8).next().unwrap();
-                self.make(request, name, libc::S_IFDIR | word(body, 0) & 0o7777, manners)
+                self.make(request, name, libc::S_IFDIR | word(body, 0) & 0o7777, Vec::new(), manners)
             }
             op::CREATE => {
                 let name = request.names(16).next().unwrap();
-                let made = self.make(request, name, libc::S_IFREG | word(body, 4) & 0o7777, manners)?;
+                let made =
+                    self.make(request, name, libc::S_IFREG | word(body, 4) & 0o7777, Vec::new(), manners)?;
                 Ok(made.opened())
             }
+            op::SYMLINK => {
+                let mut names = request.names(0);
+                let (name, target) = (names.next().unwrap(), names.next().unwrap());
+                let content = target.as_bytes().to_vec();
+                self.make(request, name, libc::S_IFLNK | 0o777, content, manners)
+            }
+            op::READLINK => Ok(Reply(self.node(request.node)?.content.clone())),
             op::UNLINK | op::RMDIR => self.remove(request, request.names(0).next().unwrap()),
             op::RENAME => self.rename(request, 0, 8, manners),
             op::RENAME2 => self.rename(request, word(body, 8), 16, manners),

@@ -24,6 +24,7 @@ mod host;
 mod install;
 mod limits;
 mod names;
+mod network_root;
 mod no_alloc;
 mod pam;
 mod planted;
