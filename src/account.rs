@@ -103,3 +103,58 @@ impl From<User> for Account {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops and says so")]
+mod tests {
+    use nix::unistd::{Gid, Uid};
+
+    use super::*;
+
+    /// A user of uid and gid 0, whose groups NSS knows, with another name if wanted.
+    fn root(name: &str) -> Account {
+        let (passwd, gecos) = Default::default();
+        let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+        User { name: name.into(), passwd, uid, gid, gecos, dir: "/root".into(), shell: "/bin/sh".into() }
+            .into()
+    }
+
+    fn named(group: &str) -> GroupRef {
+        GroupRef::Name(group.into())
+    }
+
+    #[test]
+    fn known_user_is_found_and_unknown_is_no_error() {
+        let root = Account::lookup("root").unwrap().unwrap();
+        assert_eq!((root.name.as_str(), root.uid, root.gid), ("root", 0, 0));
+        for typed in ["nobody-has-this-name", "", "a\0b", "../etc", "root\n", "\u{fffd}"] {
+            assert!(Account::lookup(typed).unwrap().is_none(), "{typed:?}");
+        }
+    }
+
+    #[test]
+    fn primary_group_counts_by_number_and_by_name() {
+        let root = root("root");
+        assert_eq!(root.is_in_any(&[GroupRef::Gid(0)]), Ok(true));
+        assert_eq!(root.is_in_any(&[named("root")]), Ok(true));
+        assert_eq!(
+            root.is_in_any(&[named("gone-group"), GroupRef::Gid(4_294_000_000), named("root")]),
+            Ok(true)
+        );
+    }
+
+    #[test]
+    fn unknown_group_has_no_members() {
+        let root = root("root");
+        for groups in [&[][..], &[named("gone-group")], &[named("a\0b")], &[GroupRef::Gid(4_294_000_000)]] {
+            assert_eq!(root.is_in_any(groups), Ok(false), "{groups:?}");
+        }
+    }
+
+    #[test]
+    fn user_with_a_name_that_no_c_string_has_is_in_no_group_by_name() {
+        let odd = root("a\0b");
+        assert_eq!(odd.is_in_any(&[named("root")]), Ok(false));
+        assert_eq!(odd.is_in_any(&[GroupRef::Gid(0)]), Ok(true), "the primary gid needs no name");
+    }
+}

@@ -600,3 +600,108 @@ fn unguessable() -> nix::Result<[u8; 16]> {
         if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }
     }))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops and says so")]
+mod tests {
+    use super::*;
+
+    fn cause(user: &str, made: &str) -> Option<&'static str> {
+        DirName::new(user, made.into()).err().map(|error| error.cause)
+    }
+
+    #[test]
+    fn name_is_one_plain_component_or_refused() {
+        let long = "l".repeat(255);
+        for good in [
+            "alice",
+            "a b",
+            "a.b",
+            "a..",
+            "DOM\\jo",
+            "größe",
+            "%u",
+            "~",
+            "*",
+            "#x",
+            "alice@host",
+            "Debug",
+            "debug2",
+            "CACHEDIR.TAG2",
+            "'",
+            "\u{a0}",
+            &long,
+        ] {
+            assert_eq!(DirName::new(good, good.into()).unwrap().as_str(), good);
+        }
+        let too_long = "l".repeat(256);
+        let too_wide = "é".repeat(128);
+        for (bad, why) in [
+            ("", "is empty"),
+            (".", "is a directory of its own"),
+            ("..", "is a directory of its own"),
+            ("/", "contains `/`"),
+            ("../x", "contains `/`"),
+            ("a/b", "contains `/`"),
+            ("a:b", "contains `:`"),
+            ("A=b", "contains `=`"),
+            ("a\0b", "contains a control character"),
+            ("a\nb", "contains a control character"),
+            ("a\u{85}", "contains a control character"),
+            ("a\u{fffd}", "is not UTF-8"),
+            (".hid", "starts with `.`"),
+            ("...", "starts with `.`"),
+            (STAGING, "starts with `.`"),
+            ("-rf", "starts with `-`"),
+            (&too_long, "is longer than 255 bytes"),
+            (&too_wide, "is longer than 255 bytes"),
+        ] {
+            assert_eq!(cause(bad, bad), Some(why), "{bad:?}");
+        }
+        for name in CARGO_NAMES {
+            assert_eq!(cause(name, name), Some("is a name that cargo uses in a target directory"));
+        }
+    }
+
+    /// The user's name must be sound too, whatever is made of it; but a template may mend what only the
+    /// directory must not be.
+    #[test]
+    fn template_mends_only_what_is_the_directorys() {
+        for user in ["debug", ".hid", "-rf"] {
+            assert_eq!(cause(user, &format!("user-{user}")), None, "{user}");
+        }
+        for user in ["..", "a/b", "a:b", "a\nb", "a\u{fffd}", ""] {
+            assert!(cause(user, "2001").is_some(), "{user:?}");
+        }
+        assert_eq!(cause("alice", "a/b"), Some("contains `/`"));
+    }
+
+    #[test]
+    fn advice_can_be_pasted_into_a_root_shell() {
+        for (path, word) in [
+            ("/srv/a-b_c.d+e@f,g", "/srv/a-b_c.d+e@f,g"),
+            ("/srv/a b", "'/srv/a b'"),
+            ("/srv/$(reboot)", "'/srv/$(reboot)'"),
+            ("/srv/it's;x", r"'/srv/it'\''s;x'"),
+            ("/srv/DOM\\jo", "'/srv/DOM\\jo'"),
+            ("/srv/größe", "'/srv/größe'"),
+        ] {
+            assert_eq!(ShellWord(path).to_string(), word);
+        }
+    }
+
+    #[test]
+    fn tag_is_the_one_that_cargo_writes() {
+        assert_eq!(TAG.len(), 177);
+        assert!(TAG.starts_with("Signature: 8a477f597d28d172789f06886806bc55\n") && TAG.ends_with('\n'));
+    }
+
+    #[test]
+    fn staging_names_differ_each_time() {
+        let names: std::collections::BTreeSet<_> = (0..1000).map(|_| unguessable().unwrap()).collect();
+        assert_eq!(names.len(), 1000);
+        assert!(names.iter().flatten().all(u8::is_ascii_hexdigit));
+        // All sixteen digits of the name are random.
+        assert!((0..16).all(|at| names.iter().any(|name| name.get(at) != names.first().unwrap().get(at))));
+    }
+}

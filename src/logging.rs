@@ -97,3 +97,54 @@ impl Display for Escaped<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops and says so")]
+mod tests {
+    use super::*;
+
+    fn line(severity: Severity, message: &str) -> String {
+        let mut written = Vec::new();
+        Rfc3164.format(&mut written, severity, &format_args!("{message}")).unwrap();
+        String::from_utf8(written).unwrap()
+    }
+
+    #[test]
+    fn line_has_authpriv_priority_ident_and_pid() {
+        let pid = std::process::id();
+        for (severity, priority) in [
+            (Severity::LOG_ERR, 83),
+            (Severity::LOG_WARNING, 84),
+            (Severity::LOG_INFO, 86),
+            (Severity::LOG_DEBUG, 87),
+        ] {
+            assert_eq!(
+                line(severity, "(sshd:session) x"),
+                format!("<{priority}>pam_cargo_target[{pid}]: (sshd:session) x")
+            );
+        }
+    }
+
+    #[test]
+    fn no_name_can_forge_a_line_or_reach_a_terminal() {
+        for (name, shown) in [
+            ("alice", "alice"),
+            ("", ""),
+            ("a\nsshd[1]: forged", r"a\u{a}sshd[1]: forged"),
+            ("\r\t\0\u{7f}", r"\u{d}\u{9}\u{0}\u{7f}"),
+            ("\u{1b}[2J\u{9b}2J\u{85}", r"\u{1b}[2J\u{9b}2J\u{85}"),
+            ("größe {} %s \\", "größe {} %s \\"),
+        ] {
+            assert_eq!(Escaped(name).to_string(), shown);
+            assert!(line(Severity::LOG_INFO, name).ends_with(&format!("]: {shown}")));
+        }
+    }
+
+    #[test]
+    fn line_is_of_bounded_length() {
+        assert_eq!(Escaped(&"x".repeat(10_000)).to_string(), "x".repeat(MAX_MESSAGE));
+        assert_eq!(Escaped(&"é".repeat(MAX_MESSAGE)).to_string().chars().count(), MAX_MESSAGE);
+        // At worst each character is a control character, of two digits.
+        assert!(line(Severity::LOG_ERR, &"\u{9b}".repeat(10_000)).len() <= MAX_MESSAGE * 6 + 64);
+    }
+}

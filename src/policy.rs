@@ -91,3 +91,86 @@ pub fn admit<E>(
     }
     Ok(None)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops and says so")]
+mod tests {
+    use std::cell::RefCell;
+
+    use nix::unistd::{Gid, Uid, User};
+
+    use super::*;
+    use crate::config;
+
+    fn configured(settings: &[&str]) -> Config {
+        let arguments: Vec<&[u8]> = settings.iter().map(|setting| setting.as_bytes()).collect();
+        let loaded = config::parse(&arguments, config::DEFAULT_FILE, Ok(b""));
+        assert!(loaded.usable && loaded.problems.is_empty(), "{loaded:?}");
+        loaded.config
+    }
+
+    fn account(name: &str, uid: u32, shell: &str) -> Account {
+        let (passwd, gecos) = Default::default();
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(uid));
+        User { name: name.into(), passwd, uid, gid, gecos, dir: "/home/x".into(), shell: shell.into() }.into()
+    }
+
+    #[test]
+    fn cheap_tests_need_no_group() {
+        let config = configured(&["min_uid=1000", "skip=ci-*,@bots,carol"]);
+        for (name, uid, shell, skip) in [
+            ("alice", 1000, "/bin/bash", None),
+            ("alice", 2001, "", None),
+            ("alice", 2001, "/usr/bin/nologin-not", None),
+            ("alice", 2001, "/opt/false/bash", None),
+            ("bots", 2001, "/bin/bash", None),
+            ("root", 0, "/bin/bash", Some("root has no cache of its own")),
+            ("toor", 0, "/bin/bash", Some("root has no cache of its own")),
+            ("daemon", 999, "/bin/bash", Some("uid 999 is below min_uid 1000")),
+            ("svc", 2001, "/usr/sbin/nologin", Some("the shell /usr/sbin/nologin lets nobody in")),
+            ("svc", 2001, "/bin/false", Some("the shell /bin/false lets nobody in")),
+            ("svc", 2001, "nologin", Some("the shell nologin lets nobody in")),
+            ("ci-7", 2001, "/bin/bash", Some("`skip` lists ci-*")),
+            ("carol", 2001, "/bin/bash", Some("`skip` lists carol")),
+        ] {
+            let found = screen(&config, &account(name, uid, shell)).map(|skip| skip.to_string());
+            assert_eq!(found.as_deref(), skip, "{name} {uid} {shell}");
+        }
+        assert_eq!(screen(&configured(&["min_uid=0"]), &account("root", 0, "")), Some(Skip::Root));
+    }
+
+    #[test]
+    fn member_is_admitted_unless_a_group_is_skipped() {
+        let config = configured(&["group=dev,7", "skip=x*,@bots,@8"]);
+        let member_of = |groups: &'static [&str]| {
+            move |asked: &[GroupRef]| -> Result<bool, ()> {
+                Ok(asked.iter().any(|group| groups.contains(&group.to_string().as_str())))
+            }
+        };
+        assert_eq!(admit(&config, member_of(&["dev"])), Ok(None));
+        assert_eq!(admit(&config, member_of(&["7", "other"])), Ok(None));
+        assert_eq!(admit(&config, member_of(&[])), Ok(Some(Skip::NotAMember)));
+        assert_eq!(admit(&config, member_of(&["bots"])), Ok(Some(Skip::NotAMember)));
+        for group in [&["dev", "bots"][..], &["dev", "8"]] {
+            let found = admit(&config, member_of(group)).unwrap();
+            assert!(matches!(found, Some(Skip::SkipRule(SkipRule::Members(_)))), "{group:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn group_that_cannot_be_looked_up_stops() {
+        let config = configured(&["group=dev", "skip=@bots"]);
+        assert_eq!(admit(&config, |_| Err("gone")), Err("gone"));
+        let asked = RefCell::new(Vec::new());
+        let answer = |groups: &[GroupRef]| {
+            asked.borrow_mut().push(groups.len());
+            if asked.borrow().len() == 1 { Ok(true) } else { Err("gone") }
+        };
+        assert_eq!(
+            admit(&config, answer),
+            Err("gone"),
+            "a skipped group that nobody knows about may skip the user"
+        );
+        assert_eq!(*asked.borrow(), [1, 1], "each question is put once");
+    }
+}
