@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::host::{EVERY_KIND, PANIC, Ran, SERVED, Stage, another_build};
-use crate::sandbox::{SyslogSocket, module_path, sandboxed};
+use crate::sandbox::{SyslogSocket, checkout, module_path, print_figures, sandboxed, text_of};
 
 /// What a checker's process answers when it has found something.
 const FOUND: i32 = 99;
@@ -134,4 +134,44 @@ fn address_sanitizer_finds_nothing() {
         assert!(ran.status.success() && ran.printed.is_empty() && ran.exported == 0, "{ran:?}");
         assert_eq!(log.drain_module().len(), 40);
     });
+}
+
+/// How long each fuzz target runs in `make soak`, in seconds, unless `PAM_CARGO_TARGET_FUZZ_SECONDS` says.
+const FUZZ_SECONDS: &str = "120";
+
+/// Coverage-guided fuzzing of the grammar and of directory names, against the promises that `tests/properties.rs`
+/// holds with inputs of its own making. What is found is written to `fuzz/artifacts`.
+#[test]
+#[ignore = "long: make soak"]
+fn soak_fuzzers_find_nothing() {
+    let cargo = || {
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        // Sanitizers are nightly's; a stable compiler has them too, and takes the option when told so.
+        cargo.arg("fuzz").current_dir(checkout()).env("RUSTC_BOOTSTRAP", "1").env_remove("RUSTFLAGS");
+        cargo
+    };
+    assert!(
+        cargo().arg("--version").output().unwrap().status.success(),
+        "cargo-fuzz is not installed; run: cargo install cargo-fuzz (and have a C++ compiler: apt-get install g++)"
+    );
+    let target_dir = env::current_exe().unwrap().ancestors().nth(3).unwrap().join("fuzz");
+    let seconds = env::var("PAM_CARGO_TARGET_FUZZ_SECONDS").unwrap_or_else(|_| FUZZ_SECONDS.to_owned());
+    for target in ["configuration", "directory_name"] {
+        let corpus = target_dir.join("corpus").join(target);
+        fs::create_dir_all(&corpus).unwrap();
+        let output = cargo()
+            .args(["run", target])
+            .arg(corpus)
+            .arg(format!("fuzz/seeds/{target}"))
+            .args(["--", &format!("-max_total_time={seconds}"), "-max_len=1024"])
+            .arg(format!("-dict=fuzz/{target}.dict"))
+            .env("CARGO_TARGET_DIR", &target_dir)
+            .output()
+            .unwrap();
+        let words = text_of(&output);
+        assert!(output.status.success(), "{target}:\n{words}");
+        let done =
+            words.lines().find(|line| line.starts_with("Done ")).expect("libFuzzer says how much it did");
+        print_figures(&format!("fuzz target {target}: {done}, nothing found"));
+    }
 }
