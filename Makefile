@@ -33,7 +33,7 @@ INSTALLED_TOOL := $(DESTDIR)$(PREFIX)/bin/cargo-targetctl
 CONF := $(DESTDIR)/etc/security/cargo-target.conf
 PAM_D := $(DESTDIR)/etc/pam.d
 
-.PHONY: help build install uninstall demo check clean
+.PHONY: help build install uninstall demo check soak clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -161,6 +161,13 @@ check: ## all that CI runs: format, lints, dependencies, the build, and the test
 	[[ $$EUID -eq 0 ]] || sudo -v
 	step 'tests' $(CARGO) test --locked
 	printf '\nmake check: all of it passed\n%s%5d s  in all\n' "$$steps" $$((SECONDS - begin))
+
+# The tests that `check` runs in short form, or not at all; each ends with a line of what it measured.
+soak: ## the long forms of the attacks, faults, crowds and fuzzing; hours of patience are not needed, one is
+	@tests/prerequisites check
+	[[ $$EUID -eq 0 ]] || sudo -v
+	$(build-module)
+	$(CARGO) test --locked --test integration -- --ignored --nocapture --test-threads=1 soak_
 
 clean: ## remove what was built
 	@$(CARGO) clean
