@@ -356,19 +356,26 @@ impl CacheDir {
         Ok(Some(Self(directory)))
     }
 
-    /// Puts the tag back where it is missing. Whatever has its name is left as it is, and failing is no
-    /// fault: the directory serves without.
+    /// Puts the tag back where it is missing. Whatever the user has by its name is left as it is, and
+    /// failing is no fault: the directory serves without.
     fn put_back_tag(&self, owner: Owner, patience: Patience) -> Result<(), CacheDirError> {
         if patience == Patience::Cached {
             let look = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-            return match open_in_memory(&self.0, TAG_NAME, look) {
-                Err(LookError::WouldWait | LookError::Failed(Errno::ENOENT)) => Err(CacheDirError::WouldWait),
-                Ok(_) | Err(LookError::Failed(_)) => Ok(()),
+            return match open_in_memory(&self.0, TAG_NAME, look).map(ffi::stat_in_memory) {
+                Ok(Ok(found)) if found.stx_uid != 0 => Ok(()),
+                Err(LookError::Failed(errno)) if errno != Errno::ENOENT => Ok(()),
+                _ => Err(CacheDirError::WouldWait),
             };
         }
-        if fstatat(&self.0, TAG_NAME, AtFlags::AT_SYMLINK_NOFOLLOW) == Err(Errno::ENOENT) {
-            let _ = write_tag(&self.0, owner);
+        match fstatat(&self.0, TAG_NAME, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => {}
+            // A login died here: nobody but root makes a file of root's in a private directory.
+            Ok(found) if kind(&found) == SFlag::S_IFREG && found.st_uid == 0 && found.st_nlink == 1 => {
+                let _ = unlinkat(&self.0, TAG_NAME, UnlinkatFlags::NoRemoveDir);
+            }
+            _ => return Ok(()),
         }
+        let _ = write_tag(&self.0, owner);
         Ok(())
     }
 }
@@ -402,8 +409,9 @@ fn write_tag(directory: &OwnedFd, owner: Owner) -> nix::Result<()> {
         for acl in ACLS {
             ffi::remove_attribute(&tag, acl)?;
         }
-        fchown(&tag, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
-        fchmod(&tag, Mode::from_bits_truncate(0o644))
+        // Given away last: until then it shows that it is not finished.
+        fchmod(&tag, Mode::from_bits_truncate(0o644))?;
+        fchown(&tag, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))
     };
     fill().inspect_err(|_| {
         let _ = unlinkat(directory, TAG_NAME, UnlinkatFlags::NoRemoveDir);
