@@ -10,6 +10,11 @@ pub(crate) fn program(name: &str) -> PathBuf {
     compile(name, name, &[])
 }
 
+/// Compiles a PAM module.
+pub(crate) fn module(name: &str) -> PathBuf {
+    compile(name, &format!("{name}.so"), &["-shared", "-fPIC"])
+}
+
 fn compile(source: &str, made: &str, options: &[&str]) -> PathBuf {
     let made = PathBuf::from("/run").join(made);
     let source = checkout().join("tests/host").join(source).with_extension("c");
