@@ -126,16 +126,25 @@ static void add_namespace(struct state *state, const char *name, int own)
 }
 
 /* Addresses are left out, since a module's own mappings come and go; so are the heap and the stack, which
- * grow with use and are measured as memory. */
+ * grow with use and are measured as memory. What follows the data of a file without a gap is its .bss. */
 static void add_mappings(struct state *state)
 {
     char *rest, *text = content("/proc/self/maps");
+    const char *data_of = "";
+    unsigned long data_end = 0;
     for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
         unsigned long start, end;
         char permissions[8];
         int path = 0;
         sscanf(line, "%lx-%lx %7s %*s %*s %*s %n", &start, &end, permissions, &path);
         const char *name = path && line[path] ? line + path : "anonymous";
+        int writable = !strcmp(permissions, "rw-p");
+        if (name[0] == '/' && writable) {
+            data_of = name;
+            data_end = end;
+        } else if (!strcmp(name, "anonymous") && writable && start == data_end) {
+            name = data_of;
+        }
         if (name[0] != '[')
             state_add(state, "mapping %s %s %lu kB", name, permissions, (end - start) / 1024);
     }

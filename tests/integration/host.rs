@@ -43,8 +43,8 @@ pub(crate) const EVERY_KIND: [&str; 10] = [
     "ready:stranger",
 ];
 
-/// For `make soak`: a leak of three bytes a session would show.
-const MANY_SESSIONS: u32 = 100_000;
+/// For `make soak`: a leak of six bytes a session would show.
+const MANY_SESSIONS: u32 = 50_000;
 
 /// How many of these get the variable.
 pub(crate) const SERVED: u32 = 4;
