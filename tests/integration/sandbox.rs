@@ -147,12 +147,12 @@ pub(crate) struct User<'a> {
 
 impl<'a> User<'a> {
     /// An ordinary user with bash and a private group.
-    pub(crate) fn new(name: &'a str, uid: u32) -> Self {
+    pub(crate) const fn new(name: &'a str, uid: u32) -> Self {
         Self { name, uid, gid: uid, shell: "/bin/bash", home: None, groups: &[] }
     }
 
     /// The same user in the group `workspace`.
-    pub(crate) fn developer(name: &'a str, uid: u32) -> Self {
+    pub(crate) const fn developer(name: &'a str, uid: u32) -> Self {
         Self { groups: &["workspace"], ..Self::new(name, uid) }
     }
 
