@@ -23,7 +23,8 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat, write};
 use crate::config::DirMode;
 use crate::ffi;
 use crate::shared_root::{
-    LookError, OTHERS_MAY_WRITE, Patience, SharedRoot, kind, open_and_look, open_in_memory,
+    LookError, MountPoints, OTHERS_MAY_WRITE, Patience, SharedRoot, kind, open_and_look, open_in_memory,
+    open_in_mount,
 };
 
 /// What tells backup tools, and cargo from 1.97 on, that a directory holds nothing but a cache.
@@ -176,6 +177,8 @@ pub enum CacheDirError {
     WrongOwner(u32),
     /// It has this mode, and others can write it.
     Writable(u32),
+    /// It is a mount point, in a sticky root, where anybody may have mounted it.
+    MountPoint,
     /// `.staging` is not a directory that only root can enter.
     UnsafeStaging,
     /// The file system made a new directory this uid's.
@@ -232,6 +235,11 @@ impl CacheDirError {
                 f,
                 "{path} (mode {mode:04o}) is writable by group or others, who could plant build scripts; look into \
                  it, then run: setfacl -b {in_shell}; chmod go-w {in_shell}"
+            ),
+            Self::MountPoint => write!(
+                f,
+                "{path} is a mount point in a sticky root, where anybody may have mounted what only looks like uid \
+                 {uid}'s; see who did, or run: chmod go-w {root}"
             ),
             Self::UnsafeStaging => write!(
                 f,
@@ -330,21 +338,22 @@ struct CacheDir(OwnedFd);
 impl CacheDir {
     /// The user's directory if it is there and in order; nothing is changed.
     ///
-    /// It must be a directory, the user's, and closed to the writing of others. It may be a mount point,
-    /// and stricter than a new one would be.
+    /// It must be a directory, the user's, and closed to the writing of others. It may be stricter than a new
+    /// one would be, and a mount point where only root can have mounted it.
     fn find(
         root: &SharedRoot,
         name: &DirName,
         owner: Owner,
         patience: Patience,
     ) -> Result<Option<Self>, CacheDirError> {
-        let (directory, seen) = match open_and_look(root, name.as_str(), patience) {
+        let (directory, seen) = match open_and_look(root, name.as_str(), root.mount_points(), patience) {
             Ok(found) => found,
             Err(LookError::WouldWait) => return Err(CacheDirError::WouldWait),
             Err(LookError::Failed(Errno::ENOENT)) => return Ok(None),
             Err(LookError::Failed(Errno::ENOTDIR | Errno::ELOOP)) => {
                 return Err(CacheDirError::NotADirectory(what_is(root, name)));
             }
+            Err(LookError::Failed(Errno::EXDEV)) => return Err(CacheDirError::MountPoint),
             Err(LookError::Failed(errno)) => return Err(CacheDirError::Failed(Step::Open, errno)),
         };
         if seen.uid != owner.uid {
@@ -361,7 +370,8 @@ impl CacheDir {
     fn put_back_tag(&self, owner: Owner, patience: Patience) -> Result<(), CacheDirError> {
         if patience == Patience::Cached {
             let look = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-            return match open_in_memory(&self.0, TAG_NAME, look).map(ffi::stat_in_memory) {
+            return match open_in_memory(&self.0, TAG_NAME, look, MountPoints::Enter).map(ffi::stat_in_memory)
+            {
                 Ok(Ok(found)) if found.stx_uid != 0 => Ok(()),
                 Err(LookError::Failed(errno)) if errno != Errno::ENOENT => Ok(()),
                 _ => Err(CacheDirError::WouldWait),
@@ -429,7 +439,9 @@ struct Staging(OwnedFd);
 impl Staging {
     fn open(root: &SharedRoot) -> Result<Self, CacheDirError> {
         let failed = |errno| CacheDirError::Failed(Step::Staging, errno);
-        let open = || openat(root, STAGING, DIRECTORY, Mode::empty());
+        // On another file system it is nothing to rename from; and in a sticky root it may be somebody's FUSE
+        // mount, which need not answer.
+        let open = || open_in_mount(root, STAGING, DIRECTORY);
         let mut made = false;
         let opened = match open() {
             Err(Errno::ENOENT) => match mkdirat(root, STAGING, Mode::S_IRWXU) {
@@ -444,7 +456,7 @@ impl Staging {
         };
         let directory = match opened {
             Ok(directory) => directory,
-            Err(Errno::ENOTDIR | Errno::ELOOP) => return Err(CacheDirError::UnsafeStaging),
+            Err(Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV) => return Err(CacheDirError::UnsafeStaging),
             Err(errno) => return Err(failed(errno)),
         };
         let found = fstat(&directory).map_err(failed)?;
@@ -464,9 +476,9 @@ impl Staging {
     /// Whether what has the name would do; nothing is changed.
     #[cfg(feature = "cli")]
     fn judge(root: &SharedRoot, patience: Patience) -> Result<(), CacheDirError> {
-        match open_and_look(root, STAGING, patience) {
+        match open_and_look(root, STAGING, MountPoints::Refuse, patience) {
             Ok((_, seen)) if !others_can_enter(seen.uid, seen.mode) => Ok(()),
-            Ok(_) | Err(LookError::Failed(Errno::ENOTDIR | Errno::ELOOP)) => {
+            Ok(_) | Err(LookError::Failed(Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV)) => {
                 Err(CacheDirError::UnsafeStaging)
             }
             Err(LookError::Failed(Errno::ENOENT)) => Ok(()),

@@ -63,21 +63,47 @@ impl Mounts {
     /// another covers counts too: it may be the automounter that the other needed.
     #[must_use]
     pub fn are_local_up_to(&self, path: &str) -> bool {
-        let mut found = false;
-        for line in self.0.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-            let mut fields = line.split(|&byte| byte == b' ');
-            let Some(mount_point) = fields.nth(4) else { return false };
-            if !lies_below(path.as_bytes(), &unescape(mount_point)) {
-                continue;
-            }
-            let kind = fields.skip_while(|field| *field != b"-").nth(1).unwrap_or_default();
-            if !LOCAL.contains(&kind) {
-                return false;
-            }
-            found = true;
-        }
-        found
+        let mut mounts = self.up_to(path).peekable();
+        mounts.peek().is_some() && mounts.all(|mount| LOCAL.contains(&mount.kind))
     }
+
+    /// The first uid other than root's that has mounted a FUSE file system on the way to this absolute path:
+    /// whoever owns what is in there, it says what that user wants it to say.
+    #[must_use]
+    pub fn user_up_to(&self, path: &str) -> Option<u32> {
+        self.up_to(path)
+            .filter(|mount| mount.kind.starts_with(b"fuse"))
+            .filter_map(|mount| {
+                let mut options = mount.options.split(|&byte| byte == b',');
+                let user = options.find_map(|option| option.strip_prefix(b"user_id="))?;
+                std::str::from_utf8(user).ok()?.parse().ok()
+            })
+            .find(|&user| user != 0)
+    }
+
+    /// The mounts on the way to a path, its own included.
+    fn up_to<'a>(&'a self, path: &'a str) -> impl Iterator<Item = Mount<'a>> {
+        let lines = self.0.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+        lines.filter_map(move |line| {
+            let mut fields = line.split(|&byte| byte == b' ');
+            // A line cut short is a mount on the way, of no known type.
+            if !fields.nth(4).is_none_or(|mount_point| lies_below(path.as_bytes(), &unescape(mount_point))) {
+                return None;
+            }
+            // Optional fields end with a dash; then come the type, the source and the options.
+            let mut last = fields.skip_while(|field| *field != b"-").skip(1);
+            let kind = last.next().unwrap_or_default();
+            Some(Mount { kind, options: last.nth(1).unwrap_or_default() })
+        })
+    }
+}
+
+/// What the list says of a mount, as far as the module asks.
+struct Mount<'a> {
+    /// The file system's type.
+    kind: &'a [u8],
+    /// Its options, with commas between.
+    options: &'a [u8],
 }
 
 /// Whether a path is, or lies below, a directory.
@@ -114,12 +140,13 @@ mod tests {
 22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
 23 22 0:21 / /proc rw - proc proc rw
 40 22 0:40 / /srv/nfs rw shared:5 - nfs4 server:/export rw
-41 22 0:41 / /srv/team\\040cache rw shared:6 master:1 - fuse.sshfs host: rw
+41 22 0:41 / /srv/team\\040cache rw shared:6 master:1 - fuse.sshfs host: rw,user_id=0,group_id=0,allow_other
 42 22 0:42 / /auto rw - autofs systemd-1 rw
 43 42 8:1 / /auto rw - xfs /dev/sda1 rw
 44 22 0:44 / /new rw - somefs none rw
 45 22 8:2 / /local rw - xfs /dev/sda2 rw
 46 45 0:46 / /local/alice rw - nfs server:/alice rw
+47 45 0:47 / /local/bob rw,nosuid shared:9 - fuse bobs rw,user_id=2002,group_id=2002,allow_other
 ";
 
     #[test]
@@ -143,9 +170,20 @@ mod tests {
     }
 
     #[test]
+    fn a_users_own_mount_is_told_from_roots() {
+        let mounts = Mounts(LIST.to_vec());
+        assert_eq!(mounts.user_up_to("/local/bob"), Some(2002));
+        assert_eq!(mounts.user_up_to("/local/bob/root/alice"), Some(2002));
+        for path in ["/local", "/local/bobby", "/local/alice", "/srv/team cache/alice"] {
+            assert_eq!(mounts.user_up_to(path), None, "{path}");
+        }
+    }
+
+    #[test]
     fn nothing_is_local_without_a_list() {
         assert!(!Mounts(Vec::new()).are_local_up_to("/srv"));
         assert!(!Mounts(b"garbage\n".to_vec()).are_local_up_to("/srv"));
+        assert!(!Mounts([LIST, b"48 22 0:48"].concat()).are_local_up_to("/srv"));
     }
 
     #[test]

@@ -209,8 +209,11 @@ impl Root {
     fn open(path: &RootPath, mounts: &OnceCell<Mounts>) -> Self {
         match SharedRoot::open(path, Patience::Cached) {
             Err(RootError { cause: RootCause::WouldWait, .. }) => {
-                if mounts.get_or_init(Mounts::read).are_local_up_to(path.as_str()) {
+                let mounts = mounts.get_or_init(Mounts::read);
+                if mounts.are_local_up_to(path.as_str()) {
                     Self::Local(SharedRoot::open(path, Patience::Wait))
+                } else if let Some(uid) = mounts.user_up_to(path.as_str()) {
+                    Self::Local(Err(SharedRoot::mounted_by(uid, path)))
                 } else {
                     Self::Remote
                 }

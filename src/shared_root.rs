@@ -62,6 +62,10 @@ pub enum RootCause {
     NotRootOwned(u32),
     /// It has this mode, can be written by others, and is not sticky.
     Writable(u32),
+    /// It is a mount point in a sticky directory, where anybody may have mounted it.
+    MountPoint,
+    /// It lies on a FUSE file system that this uid has mounted.
+    MountedBy(u32),
     /// A system call failed.
     Failed(Errno),
 }
@@ -90,6 +94,17 @@ impl RootError {
                 "{path} (mode {mode:04o}) is writable by group or others without the sticky bit: they could replace \
                  another user's directory in it; run: chmod go-w {path}"
             ),
+            RootCause::MountPoint => write!(
+                f,
+                "{path} is a mount point in a sticky directory, where anybody may have mounted it; see who did, or \
+                 run: chmod go-w {}",
+                root.first_components(self.depth.saturating_sub(1))
+            ),
+            RootCause::MountedBy(uid) => write!(
+                f,
+                "{path} lies on a file system that uid {uid} has mounted, whose owners and modes are what that user \
+                 says; unmount it: see findmnt --target {path}"
+            ),
             RootCause::Failed(errno) => {
                 write!(f, "cannot open {path}: {}; see that its file system is in order", errno.desc())
             }
@@ -101,24 +116,36 @@ impl SharedRoot {
     /// Walks to the root and judges every directory on the way.
     pub fn open(path: &RootPath, patience: Patience) -> Result<Self, RootError> {
         let at = |depth| move |cause| RootError { cause, depth };
-        let mut root = Self::step(AT_FDCWD, "/", patience).map_err(at(0))?;
+        let mut root = Self::step(AT_FDCWD, "/", MountPoints::Enter, patience).map_err(at(0))?;
         for (index, name) in path.components().enumerate() {
-            root = Self::step(root.as_fd(), name, patience).map_err(at(index + 1))?;
+            root = Self::step(root.as_fd(), name, root.mount_points(), patience).map_err(at(index + 1))?;
         }
         Ok(root)
     }
 
+    /// The error for a root on a FUSE file system that an ordinary user has mounted.
+    pub(crate) fn mounted_by(uid: u32, path: &RootPath) -> RootError {
+        RootError { cause: RootCause::MountedBy(uid), depth: path.components().count() }
+    }
+
     /// Opens and judges one component, never through a symbolic link.
-    fn step(parent: BorrowedFd<'_>, name: &str, patience: Patience) -> Result<Self, RootCause> {
-        let (directory, seen) = open_and_look(parent, name, patience).map_err(|error| match error {
-            LookError::WouldWait => RootCause::WouldWait,
-            LookError::Failed(Errno::ENOENT) => RootCause::Absent,
-            LookError::Failed(Errno::ENOTDIR | Errno::ELOOP) if is_symlink(parent, name) => {
-                RootCause::Symlink
-            }
-            LookError::Failed(Errno::ENOTDIR) => RootCause::NotADirectory,
-            LookError::Failed(errno) => RootCause::Failed(errno),
-        })?;
+    fn step(
+        parent: BorrowedFd<'_>,
+        name: &str,
+        mounts: MountPoints,
+        patience: Patience,
+    ) -> Result<Self, RootCause> {
+        let (directory, seen) =
+            open_and_look(parent, name, mounts, patience).map_err(|error| match error {
+                LookError::WouldWait => RootCause::WouldWait,
+                LookError::Failed(Errno::ENOENT) => RootCause::Absent,
+                LookError::Failed(Errno::ENOTDIR | Errno::ELOOP) if is_symlink(parent, name) => {
+                    RootCause::Symlink
+                }
+                LookError::Failed(Errno::ENOTDIR) => RootCause::NotADirectory,
+                LookError::Failed(Errno::EXDEV) => RootCause::MountPoint,
+                LookError::Failed(errno) => RootCause::Failed(errno),
+            })?;
         let only_root_writes = seen.mode & OTHERS_MAY_WRITE == 0;
         if seen.uid != 0 {
             return Err(RootCause::NotRootOwned(seen.uid));
@@ -134,12 +161,27 @@ impl SharedRoot {
     pub fn only_root_writes(&self) -> bool {
         self.only_root_writes
     }
+
+    /// What to do about mount points in it. On a directory of their own anybody can mount, with fusermount's
+    /// help, a file system that says of what is in it that it is root's, or the victim's.
+    pub(crate) fn mount_points(&self) -> MountPoints {
+        if self.only_root_writes { MountPoints::Enter } else { MountPoints::Refuse }
+    }
 }
 
 impl AsFd for SharedRoot {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
+}
+
+/// Whether a directory may be the top of another file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MountPoints {
+    /// It may: only root can have mounted it.
+    Enter,
+    /// It may not.
+    Refuse,
 }
 
 /// What a directory is judged by.
@@ -163,17 +205,22 @@ pub(crate) enum LookError {
 pub(crate) fn open_and_look(
     parent: impl AsFd,
     name: &str,
+    mounts: MountPoints,
     patience: Patience,
 ) -> Result<(OwnedFd, Seen), LookError> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     match patience {
         Patience::Wait => {
-            let directory = openat(parent, name, flags, Mode::empty()).map_err(LookError::Failed)?;
+            let opened = match mounts {
+                MountPoints::Enter => openat(parent, name, flags, Mode::empty()),
+                MountPoints::Refuse => open_in_mount(parent, name, flags),
+            };
+            let directory = opened.map_err(LookError::Failed)?;
             let found = fstat(&directory).map_err(LookError::Failed)?;
             Ok((directory, Seen { uid: found.st_uid, mode: found.st_mode & 0o7777 }))
         }
         Patience::Cached => {
-            let directory = open_in_memory(parent, name, flags)?;
+            let directory = open_in_memory(parent, name, flags, mounts)?;
             match ffi::stat_in_memory(&directory) {
                 // Major number 0 is for file systems without a block device, the remote ones among them.
                 Ok(found) if found.stx_dev_major != 0 => {
@@ -187,11 +234,17 @@ pub(crate) fn open_and_look(
 }
 
 /// Opens what stands at a name beneath a directory as far as the kernel's caches know it.
-pub(crate) fn open_in_memory(parent: impl AsFd, name: &str, flags: OFlag) -> Result<OwnedFd, LookError> {
+pub(crate) fn open_in_memory(
+    parent: impl AsFd,
+    name: &str,
+    flags: OFlag,
+    mounts: MountPoints,
+) -> Result<OwnedFd, LookError> {
     // RESOLVE_CACHED looks a name up in memory or not at all: it triggers no automount, and asks no server
     // whether what is in memory still holds (openat2(2), since Linux 5.12).
-    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED));
-    openat2(parent, name, how).map_err(|errno| match errno {
+    let mut resolve = ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED);
+    resolve.set(ResolveFlag::RESOLVE_NO_XDEV, mounts == MountPoints::Refuse);
+    openat2(parent, name, OpenHow::new().flags(flags).resolve(resolve)).map_err(|errno| match errno {
         // Not in memory; no such flag; no such call; a seccomp filter that does not know it. And no directory:
         // to say what it is instead takes another look.
         Errno::EAGAIN | Errno::EINVAL | Errno::ENOSYS | Errno::EPERM | Errno::ENOTDIR | Errno::ELOOP => {
@@ -199,6 +252,19 @@ pub(crate) fn open_in_memory(parent: impl AsFd, name: &str, flags: OFlag) -> Res
         }
         errno => LookError::Failed(errno),
     })
+}
+
+/// Opens what is not a mount point; EXDEV if it is one, whose file system is then not asked.
+pub(crate) fn open_in_mount(parent: impl AsFd, name: &str, flags: OFlag) -> nix::Result<OwnedFd> {
+    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_XDEV);
+    match openat2(&parent, name, how) {
+        // A kernel before 5.6, or a seccomp filter that does not know the call.
+        Err(Errno::ENOSYS | Errno::EPERM) => {
+            let opened = openat(&parent, name, flags, Mode::empty())?;
+            if fstat(&opened)?.st_dev == fstat(&parent)?.st_dev { Ok(opened) } else { Err(Errno::EXDEV) }
+        }
+        opened => opened,
+    }
 }
 
 /// For the message alone: the component was refused already.

@@ -224,6 +224,7 @@ impl Verdict {
                 CacheDirError::NotADirectory(_) => "not-a-directory",
                 CacheDirError::WrongOwner(_) => "wrong-owner",
                 CacheDirError::Writable(_) => "writable",
+                CacheDirError::MountPoint => "mount-point",
                 CacheDirError::UnsafeStaging | CacheDirError::NoExclusiveRename => "missing",
                 CacheDirError::WouldWait | CacheDirError::NotGiven(_) | CacheDirError::Failed(..) => {
                     "unknown"

@@ -51,21 +51,26 @@ impl Fuse {
     /// * `no-exclusive-rename`: a rename with flags answers EINVAL;
     /// * `cached`: the kernel may believe what it was told for an hour.
     pub(crate) fn mount(at: impl AsRef<Path>, manners: &str) -> Self {
-        Self::mount_as("fuse.test", "test", at.as_ref(), manners)
+        Self::mount_as("fuse.test", "test", 0, at.as_ref(), manners)
+    }
+
+    /// The same as fusermount mounts it for this user, for all to use.
+    pub(crate) fn mount_by(user: u32, at: impl AsRef<Path>, manners: &str) -> Self {
+        Self::mount_as("fuse.test", "test", user, at.as_ref(), manners)
     }
 
     /// The same as if it lived on a block device, as that of ntfs-3g does.
     pub(crate) fn mount_on_block_device(device: &str, at: &str, manners: &str) -> Self {
-        Self::mount_as("fuseblk", device, Path::new(at), manners)
+        Self::mount_as("fuseblk", device, 0, Path::new(at), manners)
     }
 
-    fn mount_as(kind: &str, source: &str, at: &Path, manners: &str) -> Self {
+    fn mount_as(kind: &str, source: &str, user: u32, at: &Path, manners: &str) -> Self {
         let at = at.to_owned();
         let device = File::options().read(true).write(true).open("/dev/fuse").unwrap();
         let manners_file = PathBuf::from(format!("/run/fuse-{}", at.display().to_string().replace('/', "-")));
         fs::write(&manners_file, manners).unwrap();
         let options = format!(
-            "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions",
+            "fd={},rootmode=40000,user_id={user},group_id={user},allow_other,default_permissions",
             device.as_raw_fd()
         );
         mount(Some(source), &at, Some(kind), MsFlags::empty(), Some(options.as_str())).unwrap();
