@@ -181,6 +181,8 @@ pub enum CacheDirError {
     MountPoint,
     /// `.staging` is not a directory that only root can enter.
     UnsafeStaging,
+    /// The user's uid or gid is the one that chown(2) takes for "leave it as it is".
+    NoId,
     /// The file system made a new directory this uid's.
     NotGiven(u32),
     /// The root is sticky, on a file system where a rename would replace what another user put there.
@@ -246,6 +248,12 @@ impl CacheDirError {
                 "{root}/{STAGING} is not a directory of root's that nobody else can enter; remove it: \
                  rm -r {root}/{STAGING}"
             ),
+            Self::NoId => write!(
+                f,
+                "{path} cannot be given away: {} is not an id that anything can have; give the user another uid, or \
+                 primary gid",
+                u32::MAX
+            ),
             Self::NotGiven(owner) => write!(
                 f,
                 "the file system of {root} made a directory for uid {uid} uid {owner}'s, as NFS with root_squash \
@@ -300,9 +308,11 @@ impl Provision<'_> {
             }
             return Ok(Provided::Found);
         }
+        let nobodys = self.owner.uid == u32::MAX || self.owner.gid == u32::MAX;
         match self.purpose {
-            Purpose::Provide => {}
             Purpose::Find => return Ok(Provided::Missing),
+            _ if nobodys => return Err(CacheDirError::NoId),
+            Purpose::Provide => {}
             #[cfg(feature = "cli")]
             Purpose::Explain => return Staging::judge(root, patience).map(|()| Provided::Missing),
         }

@@ -225,7 +225,9 @@ impl Verdict {
                 CacheDirError::WrongOwner(_) => "wrong-owner",
                 CacheDirError::Writable(_) => "writable",
                 CacheDirError::MountPoint => "mount-point",
-                CacheDirError::UnsafeStaging | CacheDirError::NoExclusiveRename => "missing",
+                CacheDirError::UnsafeStaging | CacheDirError::NoId | CacheDirError::NoExclusiveRename => {
+                    "missing"
+                }
                 CacheDirError::WouldWait | CacheDirError::NotGiven(_) | CacheDirError::Failed(..) => {
                     "unknown"
                 }
