@@ -85,7 +85,7 @@ install: $(MODULE) $(TOOL) ## install it (DESTDIR, PREFIX, PAM_MODULE_DIR); a co
 		echo 'installed $(CONF)'
 	fi
 	if [[ -z '$(DESTDIR)' ]] && ! grep -qs '^[^#]*pam_cargo_target\.so' $(PAM_D)/*; then
-		echo 'Nothing uses it yet: set a root in the conf, then add the lines in pam.d/ of this checkout.'
+		echo 'Nothing uses it yet. Next: cargo-targetctl init --root PATH, then cargo-targetctl doctor.'
 	fi
 
 uninstall: ## remove it; a conf that was edited, and the caches, stay

@@ -283,7 +283,7 @@ impl CacheDirError {
 }
 
 /// A path in a command that somebody may paste into a root shell: user names come from directory services.
-struct ShellWord<'a>(&'a str);
+pub(crate) struct ShellWord<'a>(pub(crate) &'a str);
 
 impl Display for ShellWord<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -441,6 +441,12 @@ fn write_tag(directory: &OwnedFd, owner: Owner) -> nix::Result<()> {
 /// Whether a directory of this owner and mode lets anybody in but root.
 pub(crate) fn others_can_enter(owner: u32, mode: u32) -> bool {
     owner != 0 || mode & 0o077 != 0
+}
+
+/// Sweeps `.staging` of what died in it, unless somebody is at work there.
+#[cfg(feature = "cli")]
+pub(crate) fn sweep(root: &SharedRoot) -> Result<(), CacheDirError> {
+    Staging::open(root).map(drop)
 }
 
 /// `.staging`, open and locked against sweeping for as long as this lives.

@@ -787,6 +787,12 @@ pub struct Export {
 }
 
 impl Export {
+    /// The variable's name.
+    #[must_use]
+    pub fn variable(&self) -> &str {
+        &self.variable
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         let (variable, suffix) = match text.split_once(':') {
             Some((variable, suffix)) => (variable, Some(suffix)),

@@ -496,3 +496,25 @@ pub(crate) fn pam_error(code: c_int) -> String {
     // SAFETY: it is a string that ends with a NUL and is never freed.
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
+
+/// dlopen(3) with every symbol resolved, as libpam loads a module. It stays loaded.
+///
+/// # Errors
+///
+/// What dlerror(3) says.
+#[cfg(feature = "cli")]
+pub(crate) fn load_library(path: &CStr) -> Result<(), String> {
+    // SAFETY: `path` ends with a NUL. Loading runs the library's constructors: the caller is a process of
+    // its own for this.
+    let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+    if !handle.is_null() {
+        return Ok(());
+    }
+    // SAFETY: after a failed dlopen it answers with a string, or with null.
+    let text = unsafe { libc::dlerror() };
+    if text.is_null() {
+        return Err("dlopen failed without a reason".into());
+    }
+    // SAFETY: the string ends with a NUL, and lives until the next call of the kind.
+    Err(unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+}

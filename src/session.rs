@@ -337,7 +337,7 @@ impl From<CacheDirError> for Trouble {
 }
 
 /// The host's name up to the first dot.
-fn short_host_name() -> Result<String, Stop> {
+pub(crate) fn short_host_name() -> Result<String, Stop> {
     let name = gethostname().map_err(Stop::HostName)?;
     Ok(name.to_string_lossy().split('.').next().unwrap_or_default().into())
 }

@@ -6,7 +6,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::io::Write as _;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -88,7 +88,7 @@ const SHIPPED_CONF: &str = include_str!("../../packaging/cargo-target.conf");
 
 /// One thing that is to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Change {
+pub(super) enum Change {
     CreateGroup(String),
     MakeDirectory(String),
     Owner { path: String, uid: u32, gid: u32 },
@@ -362,14 +362,19 @@ fn plan_existing(root: &RootPath, directory: &OwnedFd, plan: &mut Plan) -> anyho
     Ok(())
 }
 
+/// The mode of an open directory.
+pub(super) fn mode_of(directory: BorrowedFd<'_>) -> anyhow::Result<u32> {
+    Ok(fstat(directory)?.st_mode & 0o7777)
+}
+
 /// What has the name of the staging directory.
-enum Staging {
+pub(super) enum Staging {
     Missing,
     InOrder,
     Unsafe,
 }
 
-fn look_at_staging(root: &OwnedFd) -> anyhow::Result<Staging> {
+pub(super) fn look_at_staging(root: &OwnedFd) -> anyhow::Result<Staging> {
     match openat(root, STAGING, DIRECTORY, Mode::empty()) {
         Err(Errno::ENOENT) => Ok(Staging::Missing),
         Err(Errno::ENOTDIR | Errno::ELOOP) => Ok(Staging::Unsafe),
@@ -532,7 +537,7 @@ fn with_setting(text: &str, key: &str, value: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-fn apply(change: &Change, root: &RootPath) -> anyhow::Result<()> {
+pub(super) fn apply(change: &Change, root: &RootPath) -> anyhow::Result<()> {
     match change {
         Change::CreateGroup(name) => create_group(name),
         Change::MakeDirectory(path) => {
@@ -667,10 +672,7 @@ fn next_steps(
         steps.push(format!("name the file on the module's lines in /etc/pam.d: conf={conf}"));
     }
     if Settings::of(globals, settings::DEFAULT_SERVICE)?.line.is_none() {
-        steps.push(
-            "add the module's line to the services in /etc/pam.d: session optional pam_cargo_target.so"
-                .into(),
-        );
+        steps.push("see which lines PAM lacks: cargo-targetctl doctor".into());
     }
     if !steps.is_empty() {
         steps.push("see what a login would get: cargo-targetctl check".into());

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod check;
+mod doctor;
 mod init;
 mod module_file;
 mod output;
@@ -89,10 +90,17 @@ enum Color {
 enum Command {
     Init(init::Arguments),
     Check(check::Arguments),
+    Doctor(doctor::Arguments),
     Try(try_session::Arguments),
     /// What `try` runs in a child
     #[command(hide = true)]
     Session(try_session::ChildArguments),
+    /// Load a module
+    #[command(hide = true)]
+    Load {
+        /// The file
+        path: PathBuf,
+    },
     /// Print the completions of a shell
     #[command(hide = true)]
     Completions {
@@ -137,8 +145,13 @@ fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
     let ended = match parsed.command {
         Command::Init(arguments) => init::run(&globals, &arguments, &mut output),
         Command::Check(arguments) => check::run(&globals, &arguments, &mut output),
+        Command::Doctor(arguments) => doctor::run(&globals, &arguments, &mut output),
         Command::Try(arguments) => try_session::run(&globals, &arguments, &mut output),
         Command::Session(arguments) => try_session::child(&arguments),
+        Command::Load { path } => match module_file::load(&path) {
+            Ok(()) => Ok(Exit::Fine),
+            Err(cause) => Err(anyhow::Error::msg(cause)),
+        },
         Command::Completions { shell } => completions(shell),
         Command::Manual => manual(),
     };

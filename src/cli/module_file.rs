@@ -1,9 +1,15 @@
-//! The module's file: where libpam looks for it.
+//! The module's file: where libpam looks for it, and whether it can be loaded.
 
-use std::path::PathBuf;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::{env, fs};
 
+use anyhow::Context;
+
 use super::pam_d::MODULE;
+use crate::ffi;
 
 /// Directories that libpam may have been built with.
 const DIRECTORIES: [&str; 6] = [
@@ -48,4 +54,26 @@ pub(super) fn path_of(word: &str) -> Option<PathBuf> {
 /// Where the module is when no line says otherwise.
 pub(super) fn installed() -> Option<PathBuf> {
     path_of(MODULE)
+}
+
+/// Whether the file can be loaded, found out in a child: loading runs the library's own code.
+pub(super) fn try_to_load(path: &Path) -> anyhow::Result<Result<(), String>> {
+    let done = Command::new("/proc/self/exe")
+        .args(["load", "--"])
+        .arg(path)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start a child to load the module")?;
+    if done.status.success() {
+        return Ok(Ok(()));
+    }
+    let cause = String::from_utf8_lossy(&done.stderr);
+    let cause = cause.trim().trim_start_matches("cargo-targetctl: ").to_owned();
+    Ok(Err(if cause.is_empty() { format!("loading it ended with {}", done.status) } else { cause }))
+}
+
+/// The child's part.
+pub(super) fn load(path: &Path) -> Result<(), String> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
+    ffi::load_library(&path)
 }

@@ -131,8 +131,7 @@ impl Output {
             return Ok(true);
         }
         if self.is_json || !io::stdin().is_terminal() || !io::stdout().is_terminal() {
-            let sentence =
-                "nothing was changed: there is no terminal to ask at; --yes answers, --dry-run shows";
+            let sentence = "nothing was changed: there is no terminal to ask at; --yes answers beforehand";
             return Err(UsageError(sentence.into()).into());
         }
         plain(format!("{question} [y/N] ").as_bytes())?;

@@ -34,6 +34,25 @@ pub(super) struct Entry {
     pub(super) arguments: Vec<Vec<u8>>,
 }
 
+impl Entry {
+    /// Whether a module that is missing, or an error of its, fails the session.
+    pub(super) fn is_binding(&self) -> bool {
+        let control = self.control.to_ascii_lowercase();
+        match control.strip_prefix('[') {
+            None => matches!(control.as_str(), "required" | "requisite"),
+            Some(actions) => {
+                let actions: Vec<(&str, &str)> = actions
+                    .trim_end_matches(']')
+                    .split_ascii_whitespace()
+                    .filter_map(|action| action.split_once('='))
+                    .collect();
+                let action = |code| actions.iter().find(|(name, _)| *name == code).map(|(_, action)| *action);
+                matches!(action("module_unknown").or(action("default")), Some("bad" | "die"))
+            }
+        }
+    }
+}
+
 impl Display for Entry {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: session {} {}", self.file.display(), self.number, self.control, self.module)?;
@@ -65,12 +84,12 @@ impl Display for Trouble {
         match self {
             Self::Loop(file) => write!(
                 f,
-                "{} includes itself, if only by way of others: libpam opens no session with it; take the include out",
+                "{} includes itself, if only by way of others: a login by it never ends; take the include out",
                 file.display()
             ),
             Self::Missing { by, file } => write!(
                 f,
-                "{} includes {}, which does not exist: libpam opens no session with it; create the one or mend \
+                "{} includes {}, which does not exist: no session opens by it; create the one or mend \
                  the other",
                 by.display(),
                 file.display()
@@ -115,6 +134,13 @@ pub(super) fn session(service: &str) -> Stack {
         }
     }
     stack
+}
+
+/// Every service that has a file.
+pub(super) fn services() -> BTreeSet<String> {
+    let files =
+        DIRECTORIES.iter().flat_map(|directory| fs::read_dir(directory).into_iter().flatten().flatten());
+    files.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 /// The file of a service, or of an include that names one.
@@ -268,5 +294,26 @@ mod tests {
         let last = lines.into_iter().find(|(number, _)| *number == 5).map(|(_, line)| words(&line));
         let last: Vec<String> = last.unwrap_or_default().into_iter().map(lossy).collect();
         assert_eq!(last, ["session", "[default=1 x=y]", "m.so", "a b]c", "d"]);
+    }
+
+    #[test]
+    fn control_that_fails_a_login_is_known() {
+        let entry = |control: &str| Entry {
+            file: PathBuf::new(),
+            number: 1,
+            control: control.into(),
+            module: MODULE.into(),
+            arguments: Vec::new(),
+        };
+        for control in
+            ["required", "REQUISITE", "[success=ok default=bad]", "[success=ok module_unknown=die]"]
+        {
+            assert!(entry(control).is_binding(), "{control}");
+        }
+        for control in
+            ["optional", "sufficient", "[success=ok module_unknown=ignore default=bad]", "[success=ok]"]
+        {
+            assert!(!entry(control).is_binding(), "{control}");
+        }
     }
 }

@@ -61,11 +61,17 @@ impl Settings {
         Ok(Self { service, line, troubles: stack.troubles, arguments, loaded, conf, root_was })
     }
 
+    /// Tells where `--root` led.
+    pub(super) fn announce_root(&self, output: &mut Output) -> std::io::Result<()> {
+        match (&self.root_was, &self.loaded.config.root) {
+            (Some(given), Some(root)) => output.line(format!("{} leads to {root}", given.display())),
+            _ => Ok(()),
+        }
+    }
+
     /// Tells what was wrong with the configuration, and where `--root` led.
     pub(super) fn announce(&self, output: &mut Output) -> std::io::Result<()> {
-        if let (Some(given), Some(root)) = (&self.root_was, &self.loaded.config.root) {
-            output.line(format!("{} leads to {root}", given.display()))?;
-        }
+        self.announce_root(output)?;
         for problem in &self.loaded.problems {
             complain(&describe(problem));
         }

@@ -12,7 +12,7 @@ Would:
     make /srv/shared/.staging, root:root 0700
     write /etc/security/cargo-target.conf: root = /srv/shared
 Next:
-    add the module's line to the services in /etc/pam.d: session optional pam_cargo_target.so
+    see which lines PAM lacks: cargo-targetctl doctor
     see what a login would get: cargo-targetctl check
 
 $ stat -c '%A %U:%G' /srv/shared; grep '^[^#]' /etc/security/cargo-target.conf
@@ -32,7 +32,7 @@ Done.
 1 member's directory is there and in order.
 bob: /srv/shared/bob belongs to uid 2001, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv /srv/shared/bob /srv/shared/bob.old
 Next:
-    add the module's line to the services in /etc/pam.d: session optional pam_cargo_target.so
+    see which lines PAM lacks: cargo-targetctl doctor
     see what a login would get: cargo-targetctl check
 
 $ stat -c '%A %U:%G %n' /srv/shared /srv/shared/*; getfacl -cp /srv/shared; grep '^[^#]' /etc/security/cargo-target.conf
@@ -66,7 +66,7 @@ $ cargo-targetctl init --root /srv/link --json </dev/null
     }
   ],
   "next": [
-    "add the module's line to the services in /etc/pam.d: session optional pam_cargo_target.so",
+    "see which lines PAM lacks: cargo-targetctl doctor",
     "see what a login would get: cargo-targetctl check"
   ],
   "refused": [],
@@ -76,11 +76,14 @@ $ cargo-targetctl init --root /srv/link --json </dev/null
 }
 
 # An owner that is not root, a sticky bit.
-$ chown alice /srv/shared; chmod 1777 /srv/shared; cargo-targetctl init --yes | head -n 4
+$ chown alice /srv/shared; chmod 1777 /srv/shared; cargo-targetctl init --yes | grep -v cargo-targetctl
 To do:
     give /srv/shared to root:root (it is 2001:0)
     set the mode of /srv/shared to 0755 (it is 1777)
 Done.
+1 member's directory is there and in order.
+bob: /srv/shared/bob belongs to uid 2001, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv /srv/shared/bob /srv/shared/bob.old
+Next:
 
 $ stat -c '%A %U:%G' /srv/shared
 drwxr-xr-x root:root

@@ -10,7 +10,7 @@ Would:
     make /srv/team/cargo-target/.staging, root:root 0700
     write /etc/security/cargo-target.conf: root = /srv/team/cargo-target
 Next:
-    add the module's line to the services in /etc/pam.d: session optional pam_cargo_target.so
+    see which lines PAM lacks: cargo-targetctl doctor
     see what a login would get: cargo-targetctl check
 
 $ ls -A /srv
@@ -21,7 +21,7 @@ To do:
     make /srv/team/cargo-target, root:root 0755
     make /srv/team/cargo-target/.staging, root:root 0700
     write /etc/security/cargo-target.conf: root = /srv/team/cargo-target
-cargo-targetctl: nothing was changed: there is no terminal to ask at; --yes answers, --dry-run shows
+cargo-targetctl: nothing was changed: there is no terminal to ask at; --yes answers beforehand
 [2]
 
 $ ls -A /srv
@@ -34,7 +34,7 @@ To do:
     write /etc/security/cargo-target.conf: root = /srv/team/cargo-target
 Done.
 Next:
-    add the module's line to the services in /etc/pam.d: session optional pam_cargo_target.so
+    see which lines PAM lacks: cargo-targetctl doctor
     see what a login would get: cargo-targetctl check
 
 $ stat -c '%A %U:%G %n' /srv/team /srv/team/cargo-target /srv/team/cargo-target/.staging /etc/security/cargo-target.conf
@@ -50,13 +50,13 @@ root = /srv/team/cargo-target
 $ cargo-targetctl init --root /srv/team/cargo-target </dev/null
 /srv/team/cargo-target is in order; there is nothing to change.
 Next:
-    add the module's line to the services in /etc/pam.d: session optional pam_cargo_target.so
+    see which lines PAM lacks: cargo-targetctl doctor
     see what a login would get: cargo-targetctl check
 
 $ cargo-targetctl init </dev/null
 /srv/team/cargo-target is in order; there is nothing to change.
 Next:
-    add the module's line to the services in /etc/pam.d: session optional pam_cargo_target.so
+    see which lines PAM lacks: cargo-targetctl doctor
     see what a login would get: cargo-targetctl check
 
 $ cargo-targetctl --json init </dev/null
@@ -67,7 +67,7 @@ $ cargo-targetctl --json init </dev/null
   "exit": 0,
   "kept": [],
   "next": [
-    "add the module's line to the services in /etc/pam.d: session optional pam_cargo_target.so",
+    "see which lines PAM lacks: cargo-targetctl doctor",
     "see what a login would get: cargo-targetctl check"
   ],
   "refused": [],
@@ -104,7 +104,7 @@ $ cargo-targetctl init --root /srv/other --group makers --create-group --conf /e
   "next": [
     "add the developers to the group: gpasswd -a USER makers",
     "name the file on the module's lines in /etc/pam.d: conf=/etc/other.conf",
-    "add the module's line to the services in /etc/pam.d: session optional pam_cargo_target.so",
+    "see which lines PAM lacks: cargo-targetctl doctor",
     "see what a login would get: cargo-targetctl check"
   ],
   "refused": [],
@@ -123,7 +123,7 @@ Done.
 Next:
     add the developers to the group: gpasswd -a USER makers
     name the file on the module's lines in /etc/pam.d: conf=/etc/other.conf
-    add the module's line to the services in /etc/pam.d: session optional pam_cargo_target.so
+    see which lines PAM lacks: cargo-targetctl doctor
     see what a login would get: cargo-targetctl check
 
 $ getent group makers | cut -d: -f1; grep '^[^#]' /etc/other.conf
@@ -142,7 +142,7 @@ To do:
     write /etc/security/cargo-target.conf: root = /srv/team/cargo-target
 Done.
 Next:
-    add the module's line to the services in /etc/pam.d: session optional pam_cargo_target.so
+    see which lines PAM lacks: cargo-targetctl doctor
     see what a login would get: cargo-targetctl check
 
 $ diff /tmp/conf /etc/security/cargo-target.conf && stat -c %A /etc/security/cargo-target.conf
@@ -153,7 +153,7 @@ $ echo 'mode = 0750' >/etc/security/cargo-target.conf; cargo-targetctl init --ro
 /srv/team/cargo-target is in order; there is nothing to change.
 Next:
     add to /etc/security/cargo-target.conf: root = /srv/team/cargo-target
-    add the module's line to the services in /etc/pam.d: session optional pam_cargo_target.so
+    see which lines PAM lacks: cargo-targetctl doctor
     see what a login would get: cargo-targetctl check
 
 $ cat /etc/security/cargo-target.conf

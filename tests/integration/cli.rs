@@ -6,15 +6,56 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use crate::sandbox::{SyslogSocket, TOOL, User, add_group, checkout, module_path, sandboxed, succeeded};
+use serde_json::Value;
+
+use crate::fuse::Fuse;
+use crate::sandbox::{
+    SyslogSocket, TOOL, User, add_group, checkout, make, module_path, sandboxed, succeeded,
+};
+
+/// What stays in `/etc/pam.d`.
+const SERVICES: [&str; 13] = [
+    "common-account",
+    "common-auth",
+    "common-password",
+    "common-session",
+    "common-session-noninteractive",
+    "cron",
+    "login",
+    "other",
+    "sshd",
+    "su",
+    "su-l",
+    "sudo",
+    "sudo-i",
+];
+
+/// Does what doctor says, to the letter, and asks again.
+const HEAL: &str = "#!/bin/bash
+cargo-targetctl doctor --json | jq -r '.findings[].commands[]' >/tmp/remedies
+bash /tmp/remedies >/tmp/remedies.log 2>&1
+rm /tmp/remedies*
+cargo-targetctl doctor
+";
 
 /// A machine with the tool and the module, and with nothing set up: alice and bob are members of workspace,
 /// carol is not.
 fn machine() -> SyslogSocket {
     fs::copy(TOOL, "/usr/bin/cargo-targetctl").unwrap();
     fs::copy(module_path(), crate::install::installed_module()).unwrap();
+    // The host's other login clients are of no concern here.
+    for directory in ["/etc/pam.d", "/usr/lib/pam.d"] {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if !SERVICES.contains(&&*entry.file_name().to_string_lossy()) {
+                fs::remove_file(entry.path()).unwrap();
+            }
+        }
+    }
+    fs::write("/usr/bin/heal", HEAL).unwrap();
+    fs::set_permissions("/usr/bin/heal", fs::Permissions::from_mode(0o755)).unwrap();
     add_group("workspace", 4000);
     User::developer("alice", 2001).add();
     User::developer("bob", 2002).add();
@@ -64,7 +105,7 @@ fn run(command: &str) -> String {
 fn manual_names_every_option_and_completions_are_a_script() {
     let tool = || Command::new(TOOL);
     let manual = succeeded(&tool().arg("manual").output().unwrap()).replace('\\', "");
-    for command in ["init", "check", "try"] {
+    for command in ["init", "check", "doctor", "try"] {
         let help = succeeded(&tool().args([command, "--help"]).output().unwrap());
         let options: Vec<&str> = help.split_whitespace().filter(|word| word.starts_with("--")).collect();
         assert!(options.len() > 6, "{help}");
@@ -100,6 +141,85 @@ sandboxed! {
 
     fn try_opens_a_real_session() {
         replay("try.t");
+    }
+
+    fn doctor_finds_what_a_new_machine_lacks() {
+        replay("doctor-new.t");
+    }
+
+    fn doctor_finds_faults_of_pam() {
+        replay("doctor-pam.t");
+    }
+
+    fn doctor_finds_faults_of_the_root() {
+        replay("doctor-root.t");
+    }
+
+    fn doctor_finds_faults_of_members_and_their_directories() {
+        replay("doctor-members.t");
+    }
+
+    fn doctor_finds_who_overrides_the_variable() {
+        replay("doctor-overrides.t");
+    }
+
+    fn doctor_mends_what_is_safe_to_mend() {
+        replay("doctor-fix.t");
+    }
+
+    fn doctor_sees_a_root_that_is_not_local_and_one_that_is_dead() {
+        // A dead file server is the one thing that no command of a transcript can plant.
+        let _log = machine();
+        fs::create_dir("/srv/cargo-target").unwrap();
+        let fuse = Fuse::mount("/srv/cargo-target", "");
+        fs::write("/etc/security/cargo-target.conf", "root = /srv/cargo-target\ntimeout = 1\n").unwrap();
+        let printed = run("cargo-targetctl doctor");
+        assert!(printed.contains("lies on a network, FUSE or autofs mount"), "{printed}");
+        assert!(printed.contains("name = %u@%h"), "{printed}");
+        fuse.behave("hang");
+        for command in ["cargo-targetctl doctor", "cargo-targetctl check"] {
+            let printed = run(command);
+            assert!(printed.contains("did not answer within 1 s") && printed.ends_with("[3]\n"), "{printed}");
+        }
+        fuse.behave("");
+    }
+
+    fn doctor_leads_a_fresh_debian_to_a_working_setup() {
+        succeeded(&make(["install"]));
+        User::new("alice", 2001).add();
+        let _log = SyslogSocket::bind();
+        let printed = run("cargo-targetctl init --root /srv/cargo-target --create-group --yes");
+        assert!(printed.contains("Next:"), "{printed}");
+        let mut rounds = 0;
+        loop {
+            let output = Command::new("cargo-targetctl").args(["doctor", "--json"]).output().unwrap();
+            let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+            let findings = answer["findings"].as_array().unwrap();
+            let missing: Vec<&str> = findings.iter().map(|finding| finding["id"].as_str().unwrap()).collect();
+            match rounds {
+                // What a fresh machine lacks, and that only: the group is there, and the root is in order.
+                0 => {
+                    assert!(missing.contains(&"client-without-module"), "{missing:?}");
+                    assert!(missing.contains(&"no-members"), "{missing:?}");
+                    assert!(missing.iter().all(|id| ["client-without-module", "no-members"].contains(id)));
+                    assert_eq!(output.status.code(), Some(3));
+                }
+                _ if answer["problems"] == 0 => break assert_eq!(missing, ["no-directory-yet"]),
+                _ => assert!(rounds < 3, "{answer}"),
+            }
+            for finding in findings {
+                let commands = finding["commands"].as_array().unwrap();
+                assert!(!commands.is_empty(), "{finding}");
+                for command in commands {
+                    let command = command.as_str().unwrap().replace("USER", "alice");
+                    succeeded(&Command::new("bash").args(["-c", &command]).output().unwrap());
+                }
+            }
+            rounds += 1;
+        }
+        // "The next login makes it."
+        assert_eq!(run("su -l alice -c 'echo $CARGO_TARGET_DIR'"), "/srv/cargo-target/alice\n");
+        assert_eq!(run("cargo-targetctl doctor"), "No problem found.\n");
     }
 
     fn bad_input_gets_a_sentence_and_the_right_exit_status() {

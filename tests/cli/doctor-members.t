@@ -1,0 +1,96 @@
+$ cargo-targetctl init --root /srv/cargo-target --yes >/dev/null; heal >/dev/null; for user in alice bob; do cargo-targetctl try --user $user >/dev/null; done; cargo-targetctl doctor
+No problem found.
+
+$ mv /srv/cargo-target/alice /srv/alice; cargo-targetctl doctor; echo exit $?
+advice: alice has no directory yet
+    the next login makes it
+No problem, 1 piece of advice.
+exit 0
+
+$ mv /srv/alice /srv/cargo-target/alice; chown carol /srv/cargo-target/alice; cargo-targetctl doctor
+problem: alice gets nothing: /srv/cargo-target/alice belongs to uid 2003, not to uid 2001: whoever owns it could plant build scripts
+    look into it, then move it away
+    # mv /srv/cargo-target/alice /srv/cargo-target/alice.old
+1 problem.
+[3]
+
+$ heal
+problem: /srv/cargo-target/alice.old is no user's directory; it belongs to carol
+    see whether anybody misses it, then remove it
+    # rm -r --one-file-system /srv/cargo-target/alice.old
+advice: alice has no directory yet
+    the next login makes it
+1 problem, 1 piece of advice.
+[3]
+
+$ rm -r /srv/cargo-target/alice.old; cargo-targetctl try --user alice | grep directory; chmod 0770 /srv/cargo-target/alice; cargo-targetctl doctor
+directory    /srv/cargo-target/alice: uid 2001, gid 2001, mode 0700, CACHEDIR.TAG
+problem: alice gets nothing: /srv/cargo-target/alice (mode 0770) is writable by group or others, who could plant build scripts
+    look into it, then run
+    # setfacl -b /srv/cargo-target/alice; chmod go-w /srv/cargo-target/alice
+1 problem.
+[3]
+
+$ heal
+No problem found.
+
+$ setfacl -m u:bob:rx -d -m u:bob:rwx /srv/cargo-target/alice; rm /srv/cargo-target/alice/CACHEDIR.TAG; cargo-targetctl doctor
+problem: /srv/cargo-target/alice has no CACHEDIR.TAG: backups take it along, and cargo 1.97 does not clean it
+    the next login puts it back, and so does --fix
+    # cargo-targetctl doctor --fix --yes
+problem: /srv/cargo-target/alice has ACLs, which let others in or pass on to what is built
+    drop them
+    # setfacl -b /srv/cargo-target/alice
+2 problems.
+1 of them can be mended by cargo-targetctl doctor --fix.
+[3]
+
+$ heal
+No problem found.
+
+# sudo cargo was here.
+$ mkdir -p /srv/cargo-target/alice/debug/deps; touch /srv/cargo-target/alice/debug/deps/a /srv/cargo-target/alice/debug/b; chown -R alice /srv/cargo-target/alice/debug; touch /srv/cargo-target/alice/debug/deps/x /srv/cargo-target/alice/debug/y; cargo-targetctl doctor
+problem: in /srv/cargo-target/alice are files of others, as `sudo cargo` leaves them: debug/y, and 1 more (of 7 looked at)
+    remove them; cargo builds them anew
+    # find /srv/cargo-target/alice -xdev ! -uid 2001 -delete
+1 problem.
+[3]
+
+$ heal; find /srv/cargo-target/alice -type f | sort
+No problem found.
+/srv/cargo-target/alice/CACHEDIR.TAG
+/srv/cargo-target/alice/debug/b
+/srv/cargo-target/alice/debug/deps/a
+
+# A service account in the group, a member whom nobody knows, no member, no group.
+$ gpasswd -a daemon workspace >/dev/null; cargo-targetctl doctor; echo exit $?
+advice: daemon is a member, and gets nothing: uid 1 is below min_uid 1000
+    take the user out of the group, or lower min_uid
+No problem, 1 piece of advice.
+exit 0
+
+$ gpasswd -d daemon workspace >/dev/null; sed -i '/^workspace/s/$/,ghost/' /etc/group; cargo-targetctl doctor
+problem: ghost is a member, but there is no such user
+    take the name out of the group: whoever gets it one day is a member
+1 problem.
+[3]
+
+$ sed -i 's/^workspace.*/workspace:x:4000:/' /etc/group; cargo-targetctl doctor
+problem: nobody is a member of workspace
+    add the developers
+    # gpasswd -a USER workspace
+1 problem.
+[3]
+
+$ sed -i '/^workspace/d' /etc/group; cargo-targetctl doctor | grep -A 2 'no group'
+problem: there is no group workspace
+    create it, and add the developers
+    # groupadd workspace
+[3]
+
+$ heal
+problem: nobody is a member of workspace
+    add the developers
+    # gpasswd -a USER workspace
+1 problem.
+[3]

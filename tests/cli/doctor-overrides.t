@@ -1,0 +1,101 @@
+$ cargo-targetctl init --root /srv/cargo-target --yes >/dev/null; heal >/dev/null; for user in alice bob; do cargo-targetctl try --user $user >/dev/null; done; cargo-targetctl doctor
+No problem found.
+
+$ echo 'CARGO_TARGET_DIR=/srv/old' >/etc/environment; echo 'CARGO_TARGET_DIR DEFAULT=/srv/old' >>/etc/security/pam_env.conf; cargo-targetctl doctor
+problem: /etc/environment:1 sets CARGO_TARGET_DIR: for sessions by ssh it wins over the module
+    take the line out
+    # sed -i '1d' /etc/environment
+problem: /etc/security/pam_env.conf:74 sets CARGO_TARGET_DIR: where pam_env stands after the module, it wins
+    take the line out
+    # sed -i '74d' /etc/security/pam_env.conf
+2 problems.
+[3]
+
+$ heal
+No problem found.
+
+$ printf '# a cache for all\nexport CARGO_TARGET_DIR=/srv/old/$USER\necho "$CARGO_TARGET_DIR"\n' >/etc/profile.d/cargo.sh; mkdir -p /etc/environment.d; echo 'CARGO_TARGET_DIR=/srv/old' >/etc/environment.d/cargo.conf; cargo-targetctl doctor
+problem: /etc/profile.d/cargo.sh:2 sets CARGO_TARGET_DIR: login shells take it instead
+    take the line out
+    # sed -i '2d' /etc/profile.d/cargo.sh
+problem: /etc/environment.d/cargo.conf:1 sets CARGO_TARGET_DIR: users' services take it instead
+    take the line out
+    # sed -i '1d' /etc/environment.d/cargo.conf
+2 problems.
+[3]
+
+$ heal; tail -n 1 /etc/profile.d/cargo.sh
+No problem found.
+echo "$CARGO_TARGET_DIR"
+
+# a cache for all
+# a cache for all
+$ printf 'SetEnv A=b CARGO_TARGET_DIR=/srv/old\nAcceptEnv LANG CARGO_*\n' >/etc/ssh/sshd_config.d/cargo.conf; echo 'Defaults env_keep += "CARGO_TARGET_DIR"' >/etc/sudoers.d/cargo; cargo-targetctl doctor
+problem: /etc/ssh/sshd_config.d/cargo.conf:2 takes CARGO_TARGET_DIR from ssh's clients: whoever gets none from the module keeps theirs
+    take the line out, or the word, and restart sshd
+    # sed -i '2d' /etc/ssh/sshd_config.d/cargo.conf
+problem: /etc/ssh/sshd_config.d/cargo.conf:1 sets CARGO_TARGET_DIR: sessions by ssh take it instead, restart sshd when it is out
+    take the line out, or the word, and restart sshd
+    # sed -i '1d' /etc/ssh/sshd_config.d/cargo.conf
+problem: /etc/sudoers.d/cargo:1 lets sudo keep CARGO_TARGET_DIR: root then builds in the caller's directory, and leaves files there
+    take the word out, with visudo
+    # sed -i '1d' /etc/sudoers.d/cargo
+3 problems.
+[3]
+
+$ heal
+No problem found.
+
+$ echo 'CARGO_TARGET_DIR=/srv/old' >/etc/cron.d/cargo; printf 'CARGO_TARGET_DIR=/srv/old\n' >/var/spool/cron/crontabs/alice; cargo-targetctl doctor
+problem: /etc/cron.d/cargo:1 sets CARGO_TARGET_DIR: its jobs take it instead
+    take the line out
+    # sed -i '1d' /etc/cron.d/cargo
+problem: /var/spool/cron/crontabs/alice:1 sets CARGO_TARGET_DIR: its jobs take it instead
+    take the line out
+    # sed -i '1d' /var/spool/cron/crontabs/alice
+2 problems.
+[3]
+
+$ heal
+No problem found.
+
+$ echo 'export CARGO_TARGET_DIR=~/target' >>/home/alice/.bashrc; mkdir -p /home/alice/.cargo; printf '[build]\ntarget-dir = "/srv/old"\n' >/home/alice/.cargo/config.toml; cargo-targetctl doctor
+problem: /home/alice/.bashrc:1 sets CARGO_TARGET_DIR: that user's shells or services take it instead
+    take the line out
+    # sed -i '1d' /home/alice/.bashrc
+problem: /home/alice/.cargo/config.toml:2 sets target-dir, which CARGO_TARGET_DIR overrides
+    take the line out, so that nobody wonders
+    # sed -i '2d' /home/alice/.cargo/config.toml
+2 problems.
+[3]
+
+$ heal
+No problem found.
+
+# A user's file may be anything.
+$ mkfifo /home/alice/.profile; ln -s /etc/shadow /home/alice/.zshrc; cargo-targetctl doctor
+No problem found.
+
+# A process that was there before.
+$ cp /bin/sleep /tmp/tmux; CARGO_TARGET_DIR=/srv/old setpriv --reuid=alice --regid=alice --init-groups /tmp/tmux 300 & CARGO_TARGET_DIR=/srv/cargo-target/bob setpriv --reuid=bob --regid=bob --init-groups sleep 300 & sleep 0.5; cargo-targetctl doctor | sed -E "s/\\([0-9]+\\)/(PID)/; s/kill [0-9]+/kill PID/"; heal; kill %2
+problem: tmux of alice (PID) still has CARGO_TARGET_DIR=/srv/old
+    tmux kill-server, as that user, once the work in it is saved
+    # kill PID
+1 problem.
+No problem found.
+
+# Two checkouts of one workspace; then the pair of exports, beside a cargo that is too old for it.
+$ for place in one two/deep; do mkdir -p /home/bob/$place; printf '[package]\nname = "engine"\n' >/home/bob/$place/Cargo.toml; done; cargo-targetctl doctor; echo exit $?
+advice: /home/bob/one and /home/bob/two/deep look like checkouts of one workspace, engine: in one target directory cargo takes the one's artefacts for the other's, and runs what was built from the wrong sources
+    with cargo 1.91 or newer everywhere, add to /etc/security/cargo-target.conf: export = CARGO_TARGET_DIR and export = CARGO_BUILD_BUILD_DIR:build/{workspace-path-hash}
+No problem, 1 piece of advice.
+exit 0
+
+$ printf 'export = CARGO_TARGET_DIR\nexport = CARGO_BUILD_BUILD_DIR:build/{workspace-path-hash}\n' >>/etc/security/cargo-target.conf; rm -f /usr/bin/cargo /usr/local/bin/cargo; cargo-targetctl doctor
+No problem found.
+
+$ printf '#!/bin/sh\necho cargo 1.65.0\n' >/usr/bin/cargo; chmod 0755 /usr/bin/cargo; cargo-targetctl doctor; echo exit $?
+advice: /usr/bin/cargo is 1.65 and ignores CARGO_BUILD_BUILD_DIR, which is exported
+    use cargo 1.91 or newer, or do without the export
+No problem, 1 piece of advice.
+exit 0

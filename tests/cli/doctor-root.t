@@ -1,0 +1,135 @@
+$ cargo-targetctl init --root /srv/cargo-target --yes >/dev/null; heal >/dev/null; for user in alice bob; do cargo-targetctl try --user $user >/dev/null; done; cargo-targetctl doctor
+No problem found.
+
+$ mv /srv/cargo-target /srv/away; cargo-targetctl doctor
+problem: /srv/cargo-target does not exist
+    make it
+    # cargo-targetctl init --root /srv/cargo-target --yes
+1 problem.
+[3]
+
+$ heal
+advice: alice has no directory yet
+    the next login makes it
+advice: bob has no directory yet
+    the next login makes it
+No problem, 2 pieces of advice.
+
+$ rm -r /srv/cargo-target; ln -s away /srv/cargo-target; cargo-targetctl doctor
+problem: /srv/cargo-target is a symbolic link, which could be pointed elsewhere
+    set root to what this prints: realpath /srv/cargo-target
+1 problem.
+[3]
+
+$ rm /srv/cargo-target; mv /srv/away /srv/cargo-target; chmod 2775 /srv/cargo-target; cargo-targetctl doctor
+problem: /srv/cargo-target (mode 2775) is writable by group or others without the sticky bit: they could replace another user's directory in it
+    run: chmod go-w /srv/cargo-target
+    # cargo-targetctl init --root /srv/cargo-target --yes
+1 problem.
+1 of them can be mended by cargo-targetctl doctor --fix.
+[3]
+
+$ heal
+No problem found.
+
+$ chown alice /srv/cargo-target; heal
+No problem found.
+
+$ chmod 0777 /srv; cargo-targetctl doctor
+problem: /srv (mode 0777) is writable by group or others without the sticky bit: they could replace another user's directory in it
+    run: chmod go-w /srv
+    # chmod go-w /srv
+1 problem.
+[3]
+
+$ heal
+No problem found.
+
+$ chmod 1777 /srv/cargo-target; cargo-targetctl doctor; echo exit $?
+advice: /srv/cargo-target (mode 1777) is sticky: anybody can take the name of a future user's directory
+    let only root write it
+    # chmod 0755 /srv/cargo-target
+No problem, 1 piece of advice.
+1 of them can be mended by cargo-targetctl doctor --fix.
+exit 0
+
+$ heal
+No problem found.
+
+$ chmod 0700 /srv/cargo-target; cargo-targetctl doctor
+problem: /srv/cargo-target cannot be entered by everybody: users may not reach their directories
+    let everybody pass
+    # chmod a+x /srv/cargo-target
+1 problem.
+[3]
+
+$ heal
+No problem found.
+
+# The file system.
+$ mount -t tmpfs -o noexec,ro,size=8m,nr_inodes=100 small /srv/cargo-target; cargo-targetctl doctor
+problem: the file system of /srv/cargo-target is mounted read-only
+    mount it rw, in /etc/fstab too
+    # mount -o remount,rw "$(findmnt -no TARGET -T /srv/cargo-target)"
+problem: the file system of /srv/cargo-target is mounted noexec: build scripts and tests cannot run
+    mount it exec, in /etc/fstab too
+    # mount -o remount,exec "$(findmnt -no TARGET -T /srv/cargo-target)"
+problem: the file system of /srv/cargo-target has 8 MiB left
+    see what takes it: du -xsh /srv/cargo-target/*
+problem: the file system of /srv/cargo-target has 99 inodes left
+    see what takes them: du -x --inodes -s /srv/cargo-target/*
+advice: /srv/cargo-target (mode 1777) is sticky: anybody can take the name of a future user's directory
+    let only root write it
+    # chmod 0755 /srv/cargo-target
+advice: alice has no directory yet
+    the next login makes it
+advice: bob has no directory yet
+    the next login makes it
+4 problems, 3 pieces of advice.
+1 of them can be mended by cargo-targetctl doctor --fix.
+[3]
+
+$ umount /srv/cargo-target; mount --bind /srv/cargo-target /srv/cargo-target; mount -o remount,bind,noexec /srv/cargo-target; cargo-targetctl doctor
+problem: the file system of /srv/cargo-target is mounted noexec: build scripts and tests cannot run
+    mount it exec, in /etc/fstab too
+    # mount -o remount,exec "$(findmnt -no TARGET -T /srv/cargo-target)"
+1 problem.
+[3]
+
+$ heal
+No problem found.
+
+$ umount /srv/cargo-target; rm -r /srv/cargo-target/.staging; touch /srv/cargo-target/.staging; cargo-targetctl doctor
+problem: /srv/cargo-target/.staging is not a directory of root's that nobody else can enter: no directory can be made
+    remove it
+    # rm -r /srv/cargo-target/.staging
+1 problem.
+[3]
+
+$ heal
+No problem found.
+
+# What dead logins left, what is nobody's, an old shared cache.
+$ mkdir -m 0700 /srv/cargo-target/.staging /srv/cargo-target/.staging/0123456789abcdef; cargo-targetctl doctor
+problem: logins that died left 1 in /srv/cargo-target/.staging
+    the next new directory sweeps it, and so does --fix
+    # cargo-targetctl doctor --fix --yes
+1 problem.
+1 of them can be mended by cargo-targetctl doctor --fix.
+[3]
+
+$ heal
+No problem found.
+
+$ mkdir /srv/cargo-target/zoe /srv/cargo-target/debug; chown 2999 /srv/cargo-target/zoe; cargo-targetctl doctor
+problem: /srv/cargo-target/debug is no user's directory; it belongs to root
+    see whether anybody misses it, then remove it
+    # rm -r --one-file-system /srv/cargo-target/debug
+problem: /srv/cargo-target/zoe is no user's directory; it belongs to uid 2999, which is nobody's
+    see whether anybody misses it, then remove it
+    # rm -r --one-file-system /srv/cargo-target/zoe
+2 problems.
+[3]
+
+$ heal
+No problem found.
