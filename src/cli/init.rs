@@ -451,7 +451,12 @@ impl Conf {
             return Ok(Self { text: None, loaded: config::parse(&[], path, Ok(&[])) });
         }
         let loaded = config::load(&[argument.as_bytes()]);
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+        // One with faults is not looked into any further: it may be anything.
+        let text = if loaded.problems.is_empty() {
+            fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?
+        } else {
+            String::new()
+        };
         Ok(Self { text: Some(text), loaded })
     }
 

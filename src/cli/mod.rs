@@ -50,7 +50,7 @@ Exit status: 0 fine; 1 failed; 2 usage, or a question without a terminal; 3 prob
 /// shared machine.
 #[derive(Debug, Parser)]
 #[command(name = "cargo-targetctl", bin_name = "cargo-targetctl", version, after_help = AFTER_HELP)]
-#[command(disable_help_subcommand = true)]
+#[command(disable_help_subcommand = true, subcommand_value_name = "COMMAND")]
 struct Arguments {
     #[command(flatten)]
     globals: Globals,
@@ -60,6 +60,7 @@ struct Arguments {
 
 /// What stands before or after any subcommand.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
 struct Globals {
     /// The configuration file, instead of /etc/security/cargo-target.conf
     #[arg(long, global = true, value_name = "PATH")]
@@ -215,7 +216,7 @@ fn manual() -> anyhow::Result<Exit> {
         manual.render_description_section(&mut section)?;
         manual.render_options_section(&mut section)?;
         let section = String::from_utf8_lossy(&section).into_owned();
-        for line in section.lines().filter(|line| !line.starts_with(".SH")) {
+        for line in section.lines().map(|line| if line.starts_with(".SH") { ".PP" } else { line }) {
             page.extend_from_slice(line.as_bytes());
             page.push(b'\n');
         }

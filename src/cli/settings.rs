@@ -78,6 +78,11 @@ impl Settings {
         for trouble in &self.troubles {
             complain(&trouble.to_string());
         }
+        self.announce_at_length(output)
+    }
+
+    /// With `-v`: the settings in force.
+    pub(super) fn announce_at_length(&self, output: &mut Output) -> std::io::Result<()> {
         if output.verbose && !output.is_json {
             match &self.line {
                 Some(line) => output.line(format!("service {}: {line}", self.service))?,

@@ -13,7 +13,7 @@ bob    2002  provision  a member  /srv/cargo-target/bob    missing  CARGO_TARGET
 $ echo 'session optional pam_cargo_target.so' >>/etc/pam.d/common-session
 
 $ cargo-targetctl check -v
-service sshd: /etc/pam.d/common-session:26: session optional pam_cargo_target.so
+service sshd: /etc/pam.d/common-session:3: session optional pam_cargo_target.so
 settings in force (/etc/security/cargo-target.conf and the pam.d line):
     root = /srv/cargo-target
     group = workspace
@@ -40,7 +40,7 @@ $ cargo-targetctl check --json carol alice
   "command": "check",
   "configuration": [],
   "exit": 0,
-  "line": "/etc/pam.d/common-session:26: session optional pam_cargo_target.so",
+  "line": "/etc/pam.d/common-session:3: session optional pam_cargo_target.so",
   "root": "/srv/cargo-target",
   "root_given": null,
   "schema": 1,
@@ -99,7 +99,7 @@ $ cargo-targetctl check --json bob
   "command": "check",
   "configuration": [],
   "exit": 3,
-  "line": "/etc/pam.d/common-session:26: session optional pam_cargo_target.so",
+  "line": "/etc/pam.d/common-session:3: session optional pam_cargo_target.so",
   "root": "/srv/cargo-target",
   "root_given": null,
   "schema": 1,
@@ -173,7 +173,7 @@ $ setpriv --reuid=bob --regid=bob --init-groups cargo-targetctl check --json
   "command": "check",
   "configuration": [],
   "exit": 0,
-  "line": "/etc/pam.d/common-session:26: session optional pam_cargo_target.so",
+  "line": "/etc/pam.d/common-session:3: session optional pam_cargo_target.so",
   "root": "/srv/cargo-target",
   "root_given": null,
   "schema": 1,

@@ -15,6 +15,7 @@ problem: alice gets nothing: /srv/cargo-target/alice belongs to uid 2003, not to
 [3]
 
 $ heal
+problem member-refused
 problem: /srv/cargo-target/alice.old is no user's directory; it belongs to carol
     see whether anybody misses it, then remove it
     # rm -r --one-file-system /srv/cargo-target/alice.old
@@ -32,6 +33,7 @@ problem: alice gets nothing: /srv/cargo-target/alice (mode 0770) is writable by 
 [3]
 
 $ heal
+problem member-refused
 No problem found.
 
 $ setfacl -m u:bob:rx -d -m u:bob:rwx /srv/cargo-target/alice; rm /srv/cargo-target/alice/CACHEDIR.TAG; cargo-targetctl doctor
@@ -46,6 +48,8 @@ problem: /srv/cargo-target/alice has ACLs, which let others in or pass on to wha
 [3]
 
 $ heal
+problem no-tag, fixable
+problem directory-acl
 No problem found.
 
 # sudo cargo was here.
@@ -57,10 +61,18 @@ problem: in /srv/cargo-target/alice are files of others, as `sudo cargo` leaves 
 [3]
 
 $ heal; find /srv/cargo-target/alice -type f | sort
+problem foreign-files
 No problem found.
 /srv/cargo-target/alice/CACHEDIR.TAG
 /srv/cargo-target/alice/debug/b
 /srv/cargo-target/alice/debug/deps/a
+
+$ echo 'min_uid = 3000' >>/etc/security/cargo-target.conf; cargo-targetctl doctor; sed -i '$d' /etc/security/cargo-target.conf
+advice: alice is a member, and gets nothing: uid 2001 is below min_uid 3000 (UID_MIN of /etc/login.defs is 1000)
+    take the user out of the group, or lower min_uid
+advice: bob is a member, and gets nothing: uid 2002 is below min_uid 3000 (UID_MIN of /etc/login.defs is 1000)
+    take the user out of the group, or lower min_uid
+No problem, 2 pieces of advice.
 
 # A service account in the group, a member whom nobody knows, no member, no group.
 $ gpasswd -a daemon workspace >/dev/null; cargo-targetctl doctor; echo exit $?
@@ -89,6 +101,7 @@ problem: there is no group workspace
 [3]
 
 $ heal
+problem no-group
 problem: nobody is a member of workspace
     add the developers
     # gpasswd -a USER workspace

@@ -71,6 +71,10 @@ advice: bob has no directory yet
 
 # Its remedies are followed to the letter, then each member logs in once.
 $ heal
+problem client-without-module
+problem client-without-module
+advice no-directory-yet
+advice no-directory-yet
 advice: alice has no directory yet
     the next login makes it
 advice: bob has no directory yet

@@ -5,13 +5,15 @@ $ echo 'CARGO_TARGET_DIR=/srv/old' >/etc/environment; echo 'CARGO_TARGET_DIR DEF
 problem: /etc/environment:1 sets CARGO_TARGET_DIR: for sessions by ssh it wins over the module
     take the line out
     # sed -i '1d' /etc/environment
-problem: /etc/security/pam_env.conf:74 sets CARGO_TARGET_DIR: where pam_env stands after the module, it wins
+problem: /etc/security/pam_env.conf:2 sets CARGO_TARGET_DIR: where pam_env stands after the module, it wins
     take the line out
-    # sed -i '74d' /etc/security/pam_env.conf
+    # sed -i '2d' /etc/security/pam_env.conf
 2 problems.
 [3]
 
 $ heal
+problem overridden
+problem overridden
 No problem found.
 
 $ printf '# a cache for all\nexport CARGO_TARGET_DIR=/srv/old/$USER\necho "$CARGO_TARGET_DIR"\n' >/etc/profile.d/cargo.sh; mkdir -p /etc/environment.d; echo 'CARGO_TARGET_DIR=/srv/old' >/etc/environment.d/cargo.conf; cargo-targetctl doctor
@@ -25,6 +27,8 @@ problem: /etc/environment.d/cargo.conf:1 sets CARGO_TARGET_DIR: users' services 
 [3]
 
 $ heal; tail -n 1 /etc/profile.d/cargo.sh
+problem overridden
+problem overridden
 No problem found.
 echo "$CARGO_TARGET_DIR"
 
@@ -44,6 +48,9 @@ problem: /etc/sudoers.d/cargo:1 lets sudo keep CARGO_TARGET_DIR: root then build
 [3]
 
 $ heal
+problem overridden-by-sshd
+problem overridden-by-sshd
+problem kept-by-sudo
 No problem found.
 
 $ echo 'CARGO_TARGET_DIR=/srv/old' >/etc/cron.d/cargo; printf 'CARGO_TARGET_DIR=/srv/old\n' >/var/spool/cron/crontabs/alice; cargo-targetctl doctor
@@ -57,6 +64,8 @@ problem: /var/spool/cron/crontabs/alice:1 sets CARGO_TARGET_DIR: its jobs take i
 [3]
 
 $ heal
+problem overridden
+problem overridden
 No problem found.
 
 $ echo 'export CARGO_TARGET_DIR=~/target' >>/home/alice/.bashrc; mkdir -p /home/alice/.cargo; printf '[build]\ntarget-dir = "/srv/old"\n' >/home/alice/.cargo/config.toml; cargo-targetctl doctor
@@ -70,6 +79,8 @@ problem: /home/alice/.cargo/config.toml:2 sets target-dir, which CARGO_TARGET_DI
 [3]
 
 $ heal
+problem overridden
+problem target-dir-overridden
 No problem found.
 
 # A user's file may be anything.
@@ -77,7 +88,7 @@ $ mkfifo /home/alice/.profile; ln -s /etc/shadow /home/alice/.zshrc; cargo-targe
 No problem found.
 
 # A process that was there before.
-$ cp /bin/sleep /tmp/tmux; CARGO_TARGET_DIR=/srv/old setpriv --reuid=alice --regid=alice --init-groups /tmp/tmux 300 & CARGO_TARGET_DIR=/srv/cargo-target/bob setpriv --reuid=bob --regid=bob --init-groups sleep 300 & sleep 0.5; cargo-targetctl doctor | sed -E "s/\\([0-9]+\\)/(PID)/; s/kill [0-9]+/kill PID/"; heal; kill %2
+$ cp /bin/sleep /tmp/tmux; CARGO_TARGET_DIR=/srv/old setpriv --reuid=alice --regid=alice --init-groups /tmp/tmux 300 & a=$!; CARGO_TARGET_DIR=/srv/cargo-target/bob setpriv --reuid=bob --regid=bob --init-groups sleep 300 & b=$!; until grep -qx tmux /proc/$a/comm && grep -qx sleep /proc/$b/comm; do sleep 0.05; done; cargo-targetctl doctor | sed -E "s/\\([0-9]+\\)/(PID)/; s/kill [0-9]+/kill PID/"; $(cargo-targetctl doctor --json | jq -r '.findings[].commands[]'); { wait $a; } 2>/dev/null; cargo-targetctl doctor; kill $b
 problem: tmux of alice (PID) still has CARGO_TARGET_DIR=/srv/old
     tmux kill-server, as that user, once the work in it is saved
     # kill PID

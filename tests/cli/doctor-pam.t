@@ -11,6 +11,7 @@ problem: /usr/lib/ARCH/security/pam_cargo_target.so belongs to uid 0 with mode 0
 [3]
 
 $ heal
+problem module-mode, fixable
 No problem found.
 
 $ mv /lib/*/security/pam_cargo_target.so /tmp/; cargo-targetctl doctor | sed -E 's#/lib/[^ /]*-linux-gnu/#/lib/ARCH/#g'
@@ -28,20 +29,21 @@ problem: /usr/lib/ARCH/security/pam_cargo_target.so cannot be loaded: /usr/lib/A
 $ sed -i 's/optional\tpam_cargo/required\tpam_cargo/' /etc/pam.d/common-session; rm /lib/*/security/pam_cargo_target.so; cargo-targetctl doctor | sed -E 's#/lib/[^ /]*-linux-gnu/#/lib/ARCH/#g'
 problem: /usr/lib/ARCH/security/pam_cargo_target.so is not there, and a line that requires it keeps everybody out
     build and install it: make build && sudo make install
-problem: /etc/pam.d/common-session:26 says required: were the module's file to go missing, nobody could log in
+problem: /etc/pam.d/common-session:3 says required: were the module's file to go missing, nobody could log in
     make the line optional
-    # sed -i '26s/session[[:blank:]]*required/session optional/' /etc/pam.d/common-session
+    # sed -i '3s/session[[:blank:]]*required/session optional/' /etc/pam.d/common-session
 2 problems.
 [3]
 
 $ mv /tmp/pam_cargo_target.so $(dirname /lib/*/security/pam_permit.so)/; cargo-targetctl doctor
-problem: /etc/pam.d/common-session:26 says required: were the module's file to go missing, nobody could log in
+problem: /etc/pam.d/common-session:3 says required: were the module's file to go missing, nobody could log in
     make the line optional
-    # sed -i '26s/session[[:blank:]]*required/session optional/' /etc/pam.d/common-session
+    # sed -i '3s/session[[:blank:]]*required/session optional/' /etc/pam.d/common-session
 1 problem.
 [3]
 
 $ heal
+problem module-required
 No problem found.
 
 # A client's own line is not there; one that the configuration leaves out needs none.
@@ -56,6 +58,7 @@ $ echo 'services = !cron,!sudo,!sudo-i' >>/etc/security/cargo-target.conf; cargo
 No problem found.
 
 $ sed -i /services/d /etc/security/cargo-target.conf; heal
+problem client-without-module
 No problem found.
 
 # Includes that loop, or lead nowhere, and a file that is none.
@@ -87,13 +90,14 @@ problem: sshd does not use PAM: sessions by ssh do not pass the module
 [3]
 
 $ heal
+problem sshd-without-pam
 No problem found.
 
 # A conf with faults.
-$ printf 'gruop = x\nmin_uid = many\n' >>/etc/security/cargo-target.conf; cargo-targetctl doctor
-problem: /etc/security/cargo-target.conf:47: unknown key `gruop`
+$ printf 'root = /srv/cargo-target\ngruop = x\nmin_uid = many\n' >/etc/security/cargo-target.conf; cargo-targetctl doctor
+problem: /etc/security/cargo-target.conf:2: unknown key `gruop`
     mend or remove it; did you mean `group`?
-problem: /etc/security/cargo-target.conf:48: min_uid: `many` is not a number from 0 to 4294967294
+problem: /etc/security/cargo-target.conf:3: min_uid: `many` is not a number from 0 to 4294967294
     mend or remove it
 2 problems.
 [3]

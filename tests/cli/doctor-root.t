@@ -9,6 +9,7 @@ problem: /srv/cargo-target does not exist
 [3]
 
 $ heal
+problem root-absent
 advice: alice has no directory yet
     the next login makes it
 advice: bob has no directory yet
@@ -30,9 +31,11 @@ problem: /srv/cargo-target (mode 2775) is writable by group or others without th
 [3]
 
 $ heal
+problem root-unsafe, fixable
 No problem found.
 
 $ chown alice /srv/cargo-target; heal
+problem root-unsafe, fixable
 No problem found.
 
 $ chmod 0777 /srv; cargo-targetctl doctor
@@ -43,6 +46,7 @@ problem: /srv (mode 0777) is writable by group or others without the sticky bit:
 [3]
 
 $ heal
+problem root-unsafe
 No problem found.
 
 $ chmod 1777 /srv/cargo-target; cargo-targetctl doctor; echo exit $?
@@ -54,6 +58,7 @@ No problem, 1 piece of advice.
 exit 0
 
 $ heal
+advice root-sticky, fixable
 No problem found.
 
 $ chmod 0700 /srv/cargo-target; cargo-targetctl doctor
@@ -64,6 +69,7 @@ problem: /srv/cargo-target cannot be entered by everybody: users may not reach t
 [3]
 
 $ heal
+problem root-closed
 No problem found.
 
 # The file system.
@@ -97,6 +103,7 @@ problem: the file system of /srv/cargo-target is mounted noexec: build scripts a
 [3]
 
 $ heal
+problem mount-noexec
 No problem found.
 
 $ umount /srv/cargo-target; rm -r /srv/cargo-target/.staging; touch /srv/cargo-target/.staging; cargo-targetctl doctor
@@ -107,6 +114,7 @@ problem: /srv/cargo-target/.staging is not a directory of root's that nobody els
 [3]
 
 $ heal
+problem staging-unsafe
 No problem found.
 
 # What dead logins left, what is nobody's, an old shared cache.
@@ -119,6 +127,7 @@ problem: logins that died left 1 in /srv/cargo-target/.staging
 [3]
 
 $ heal
+problem staging-litter, fixable
 No problem found.
 
 $ mkdir /srv/cargo-target/zoe /srv/cargo-target/debug; chown 2999 /srv/cargo-target/zoe; cargo-targetctl doctor
@@ -132,4 +141,39 @@ problem: /srv/cargo-target/zoe is no user's directory; it belongs to uid 2999, w
 [3]
 
 $ heal
+problem orphan
+problem orphan
 No problem found.
+
+# Names are anybody's: nothing of them reaches the terminal as it is.
+$ mkdir "$(printf '/srv/cargo-target/a\033[2J b')"; cargo-targetctl doctor
+problem: /srv/cargo-target/a\u{1b}[2J b is no user's directory; it belongs to root
+    see whether anybody misses it, then remove it
+    # rm -r --one-file-system '/srv/cargo-target/a\u{1b}[2J b'
+1 problem.
+[3]
+
+$ heal
+problem orphan
+No problem found.
+
+$ ln -s cargo-target /srv/link; cargo-targetctl doctor --root /srv/link -v
+/srv/link leads to /srv/cargo-target
+service sshd: /etc/pam.d/common-session:3: session optional pam_cargo_target.so
+settings in force (/etc/security/cargo-target.conf and the pam.d line):
+    root = /srv/cargo-target
+    group = workspace
+    skip = 
+    min_uid = 1000
+    name = %u
+    mode = 0700
+    export = CARGO_TARGET_DIR
+    on_error = ignore
+    timeout = 2
+    debug = off
+No problem found.
+
+$ cargo-targetctl doctor --root /srv/link --json | grep root
+  "as_root": true,
+  "root": "/srv/cargo-target",
+  "root_given": "/srv/link",

@@ -115,3 +115,10 @@ open
 y
 ls: cannot access '/etc/security/cargo-target.conf': No such file or directory
 [2]
+
+# Nor is one read that is no file.
+$ mkfifo /etc/security/cargo-target.conf; cargo-targetctl init --root /srv/x --yes
+refused: /etc/security/cargo-target.conf has faults; mend them first
+    /etc/security/cargo-target.conf: is a FIFO, not a regular file
+Nothing was changed.
+[3]

@@ -158,3 +158,23 @@ Next:
 
 $ cat /etc/security/cargo-target.conf
 mode = 0750
+
+# At a terminal it asks.
+$ printf 'n\n' | script -qec 'cargo-targetctl init --root /srv/asked --color never' /dev/null | grep -v '^n' | tr -d '\r'; ls -d /srv/asked
+To do:
+    make /srv/asked, root:root 0755
+    make /srv/asked/.staging, root:root 0700
+Go on? [y/N] Nothing was changed.
+ls: cannot access '/srv/asked': No such file or directory
+[2]
+
+$ rm /etc/security/cargo-target.conf; printf 'y\n' | script -qec 'cargo-targetctl init --root /srv/asked --color never' /dev/null | grep -v '^y' | tr -d '\r'; ls -d /srv/asked
+To do:
+    make /srv/asked, root:root 0755
+    make /srv/asked/.staging, root:root 0700
+    write /etc/security/cargo-target.conf: root = /srv/asked
+Go on? [y/N] Done.
+Next:
+    see which lines PAM lacks: cargo-targetctl doctor
+    see what a login would get: cargo-targetctl check
+/srv/asked

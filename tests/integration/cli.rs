@@ -16,43 +16,47 @@ use crate::sandbox::{
     SyslogSocket, TOOL, User, add_group, checkout, make, module_path, sandboxed, succeeded,
 };
 
-/// What stays in `/etc/pam.d`.
-const SERVICES: [&str; 13] = [
-    "common-account",
-    "common-auth",
-    "common-password",
-    "common-session",
-    "common-session-noninteractive",
-    "cron",
-    "login",
-    "other",
-    "sshd",
-    "su",
-    "su-l",
-    "sudo",
-    "sudo-i",
+/// The clients of a Debian, in short.
+const FILES: [(&str, &str); 14] = [
+    ("/etc/pam.d/common-session", "# all\nsession required pam_permit.so\n"),
+    ("/etc/pam.d/common-session-noninteractive", "# all\nsession required pam_permit.so\n"),
+    ("/etc/pam.d/cron", "@include common-session-noninteractive\n"),
+    ("/etc/pam.d/login", "session optional pam_motd.so\n@include common-session\n"),
+    ("/etc/pam.d/other", "session required pam_permit.so\n"),
+    ("/etc/pam.d/sshd", "@include common-session\nsession required pam_env.so\n"),
+    ("/etc/pam.d/su", "@include common-session\n"),
+    ("/etc/pam.d/su-l", "session optional pam_keyinit.so force revoke\n@include su\n"),
+    ("/etc/pam.d/sudo", "@include common-session-noninteractive\n"),
+    ("/etc/pam.d/sudo-i", "@include common-session\n"),
+    ("/etc/ssh/sshd_config", "Port 22\nUsePAM yes\n"),
+    ("/etc/security/pam_env.conf", "# none\n"),
+    ("/etc/login.defs", "UID_MIN 1000\n"),
+    ("/etc/sudoers", "root ALL=(ALL:ALL) ALL\n"),
 ];
 
 /// Does what doctor says, to the letter, and asks again.
-const HEAL: &str = "#!/bin/bash
-cargo-targetctl doctor --json | jq -r '.findings[].commands[]' >/tmp/remedies
+const HEAL: &str = r#"#!/bin/bash
+cargo-targetctl doctor --json >/tmp/remedies.json
+jq -r '.findings[] | "\(.gravity) \(.id)\(if .fixable then ", fixable" else "" end)"' /tmp/remedies.json
+jq -r '.findings[].commands[]' /tmp/remedies.json >/tmp/remedies
 bash /tmp/remedies >/tmp/remedies.log 2>&1
 rm /tmp/remedies*
 cargo-targetctl doctor
-";
+"#;
 
 /// A machine with the tool and the module, and with nothing set up: alice and bob are members of workspace,
 /// carol is not.
 fn machine() -> SyslogSocket {
     fs::copy(TOOL, "/usr/bin/cargo-targetctl").unwrap();
     fs::copy(module_path(), crate::install::installed_module()).unwrap();
-    // The host's other login clients are of no concern here.
-    for directory in ["/etc/pam.d", "/usr/lib/pam.d"] {
+    // What a host has to say here is the same on every host.
+    for directory in ["/etc/pam.d", "/usr/lib/pam.d", "/etc/ssh/sshd_config.d"] {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            if !SERVICES.contains(&&*entry.file_name().to_string_lossy()) {
-                fs::remove_file(entry.path()).unwrap();
-            }
+            fs::remove_file(entry.path()).unwrap();
         }
+    }
+    for (file, content) in FILES {
+        fs::write(file, content).unwrap();
     }
     fs::write("/usr/bin/heal", HEAL).unwrap();
     fs::set_permissions("/usr/bin/heal", fs::Permissions::from_mode(0o755)).unwrap();
@@ -112,6 +116,17 @@ fn manual_names_every_option_and_completions_are_a_script() {
         for option in options {
             let option = option.trim_end_matches([',', ';']);
             assert!(manual.contains(option), "{option} of {command} is not in the manual:\n{manual}");
+        }
+    }
+    // Every field that the transcripts show.
+    for entry in fs::read_dir(checkout().join("tests/cli")).unwrap() {
+        let transcript = fs::read_to_string(entry.unwrap().path()).unwrap();
+        let printed = transcript.lines().filter(|line| !line.starts_with("$ "));
+        for (_, rest) in printed.filter_map(|line| line.split_once('"')) {
+            if let Some((field, _)) = rest.split_once("\":") {
+                let stands = |font: &str| manual.contains(&format!("{font} {field}"));
+                assert!(stands(".B") || stands(".BR"), "the field {field} is not in the manual");
+            }
         }
     }
     for section in [".SH NAME", ".SH \"EXIT STATUS\"", ".SH JSON", ".SS init", ".SS check"] {

@@ -22,7 +22,7 @@ use super::output::{self, Output, SCHEMA, Style};
 use super::settings::{self, Settings, slices};
 use super::{Exit, Globals, init};
 use crate::cache_dir::{self, TAG_NAME};
-use crate::session::{self, Request};
+use crate::session::{self, Request, Stop};
 use crate::shared_root::{Patience, SharedRoot};
 
 /// Find what keeps a team from a working setup
@@ -135,7 +135,16 @@ impl Patient {
         let settings = Settings::of(globals, service)?;
         let everybody = accounts::everybody()?;
         let names = accounts::members(&settings.loaded.config.groups, &everybody)?;
-        let members = names.iter().map(|name| Verdict::of(name, &settings)).collect();
+        let mut members = Vec::new();
+        for name in &names {
+            let verdict = Verdict::of(name, &settings);
+            let waited = matches!(verdict.outcome, Err(Stop::Remote { .. }));
+            members.push(verdict);
+            // Each of the others would wait as long.
+            if waited && root::is_dead(&settings.loaded.config) {
+                break;
+            }
+        }
         Ok(Self { settings, everybody, members })
     }
 
@@ -159,7 +168,7 @@ impl Patient {
             Fix::Sweep => {
                 let root = root.context("no root is configured")?;
                 let opened = SharedRoot::open(root, Patience::Wait);
-                let opened = opened.map_err(|error| session::Stop::Root(root.clone(), error).to_string());
+                let opened = opened.map_err(|error| Stop::Root(root.clone(), error).to_string());
                 cache_dir::sweep(&opened.map_err(anyhow::Error::msg)?)
                     .map_err(|_| anyhow::anyhow!(".staging cannot be used"))
             }
@@ -255,6 +264,7 @@ fn tell(
         return Ok(exit);
     }
     settings.announce_root(output)?;
+    settings.announce_at_length(output)?;
     if !is_root {
         output.styled(Style::Warning, "Not run as root: much of what can go wrong cannot be seen.")?;
     }

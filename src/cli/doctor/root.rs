@@ -17,7 +17,7 @@ use crate::cache_dir::{ACLS, DirName, STAGING, ShellWord, TAG_NAME};
 use crate::cli::check::Verdict;
 use crate::cli::init;
 use crate::config::{Config, RootPath};
-use crate::ffi;
+use crate::ffi::{self, ChildError};
 use crate::mounts::Mounts;
 use crate::session::{self, Stop};
 use crate::shared_root::{Patience, RootCause, RootError, SharedRoot};
@@ -53,9 +53,7 @@ pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) -> anyhow:
                 format!("give each host directories of its own, in {}: name = %u@%h", patient.settings.conf),
             ));
         }
-        // Its server may be dead, and whoever touches it then waits without end.
-        let answered = ffi::in_child(config.timeout, || SharedRoot::open(path, Patience::Wait).map(drop));
-        if let Err(error) = answered {
+        if let Err(error) = knock(path, config) {
             let stop = Stop::Remote { path: path.to_string(), timeout: config.timeout, error };
             findings.push(Finding::said("root-dead", Gravity::Nobody, &stop.to_string()));
             return Ok(());
@@ -80,6 +78,16 @@ pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) -> anyhow:
     }
     examine_names(path, &root, config, patient, findings);
     Ok(())
+}
+
+/// Opens a root in a child: its server may be dead, and whoever touches it then waits without end.
+fn knock(path: &RootPath, config: &Config) -> Result<(), ChildError> {
+    ffi::in_child(config.timeout, || SharedRoot::open(path, Patience::Wait).map(drop)).map(drop)
+}
+
+/// Whether the root's file system does not answer.
+pub(super) fn is_dead(config: &Config) -> bool {
+    config.root.as_ref().is_some_and(|path| knock(path, config).is_err())
 }
 
 /// What a login says of the root.
