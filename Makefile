@@ -30,6 +30,7 @@ PAM_MODULE_DIR ?= $(firstword $(foreach dir,$(PAM_MODULE_DIRS),$(if $(wildcard $
 
 INSTALLED := $(DESTDIR)$(PAM_MODULE_DIR)/pam_cargo_target.so
 INSTALLED_TOOL := $(DESTDIR)$(PREFIX)/bin/cargo-targetctl
+INSTALLED_MANUAL := $(DESTDIR)$(PREFIX)/share/man/man8/cargo-targetctl.8
 CONF := $(DESTDIR)/etc/security/cargo-target.conf
 PAM_D := $(DESTDIR)/etc/pam.d
 
@@ -77,7 +78,8 @@ install: $(MODULE) $(TOOL) ## install it (DESTDIR, PREFIX, PAM_MODULE_DIR); a co
 	mv -f '$(INSTALLED).new' '$(INSTALLED)'
 	echo 'installed $(INSTALLED)'
 	install -D -m 0755 '$(TOOL)' '$(INSTALLED_TOOL)'
-	echo 'installed $(INSTALLED_TOOL)'
+	install -D -m 0644 <('$(TOOL)' manual) '$(INSTALLED_MANUAL)'
+	echo 'installed $(INSTALLED_TOOL), and its manual'
 	if [[ -e '$(CONF)' ]]; then
 		echo 'kept      $(CONF)'
 	else
@@ -93,7 +95,7 @@ uninstall: ## remove it; a conf that was edited, and the caches, stay
 		echo 'These files still name the module; remove its line from them, or libpam logs an error at each login:' >&2
 		sed 's/^/    /' <<<"$$users" >&2
 	fi
-	rm -f '$(INSTALLED)' '$(INSTALLED_TOOL)'
+	rm -f '$(INSTALLED)' '$(INSTALLED_TOOL)' '$(INSTALLED_MANUAL)'
 	echo 'removed $(INSTALLED) $(INSTALLED_TOOL)'
 	if [[ ! -e '$(CONF)' ]]; then
 		:
@@ -163,7 +165,7 @@ check: ## all that CI runs: format, lints, dependencies, the build, and the test
 	printf '\nmake check: all of it passed\n%s%5d s  in all\n' "$$steps" $$((SECONDS - begin))
 
 # The tests that `check` runs in short form, or not at all; each ends with a line of what it measured.
-soak: ## the long forms of the attacks, faults, crowds and fuzzing; hours of patience are not needed, one is
+soak: ## the long forms of the attacks, faults, crowds and fuzzing
 	@tests/prerequisites check
 	[[ $$EUID -eq 0 ]] || sudo -v
 	$(build-module)

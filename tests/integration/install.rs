@@ -9,6 +9,7 @@ use crate::sandbox::{append, checkout, make, module_path, sandboxed, succeeded, 
 
 const CONF: &str = "/etc/security/cargo-target.conf";
 const TOOL_PATH: &str = "/usr/bin/cargo-targetctl";
+const MANUAL: &str = "/usr/share/man/man8/cargo-targetctl.8";
 const NONE: [&str; 0] = [];
 
 /// Where libpam's own modules lie, found without asking the Makefile.
@@ -52,6 +53,8 @@ sandboxed! {
         assert_eq!(fs::read(installed_module()).unwrap(), fs::read(module_path()).unwrap());
         assert_root_owned(Path::new(TOOL_PATH), 0o755);
         succeeded(&Command::new("cargo-targetctl").arg("--version").output().unwrap());
+        assert_root_owned(Path::new(MANUAL), 0o644);
+        assert!(fs::read_to_string(MANUAL).unwrap().contains("cargo\\-targetctl doctor"));
         assert_root_owned(Path::new(CONF), 0o644);
         assert_eq!(fs::read(CONF).unwrap(), shipped_conf());
         assert!(printed.contains("Nothing uses it yet"), "{printed}");
@@ -108,6 +111,7 @@ sandboxed! {
         succeeded(&make(["uninstall"]));
         assert!(!installed_module().exists());
         assert!(!Path::new(TOOL_PATH).exists());
+        assert!(!Path::new(MANUAL).exists());
         assert!(!Path::new(CONF).exists());
         succeeded(&make(["uninstall"]));
     }
