@@ -14,6 +14,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::shell_word::ShellWord;
+
 /// The file that is read when no `conf=` names another; it may be absent.
 pub const DEFAULT_FILE: &str = "/etc/security/cargo-target.conf";
 
@@ -230,9 +232,10 @@ fn read(path: &str) -> Result<Vec<u8>, Unreadable> {
         return Err(Unreadable::Untrusted(format!("is {what}, not a regular file")));
     }
     if found.uid() != 0 || found.mode() & 0o022 != 0 {
+        let in_shell = ShellWord(path);
         return Err(Unreadable::Untrusted(format!(
             "belongs to uid {} with mode {:04o}, but whoever can write it decides for root; \
-             run: chown root {path}; chmod go-w {path}",
+             run: chown root {in_shell}; chmod go-w {in_shell}",
             found.uid(),
             found.mode() & 0o7777
         )));

@@ -20,3 +20,4 @@ pub mod mounts;
 pub mod policy;
 pub mod session;
 pub mod shared_root;
+mod shell_word;

@@ -15,6 +15,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 
 use crate::config::RootPath;
 use crate::ffi;
+use crate::shell_word::ShellWord;
 
 /// Write permission for the group or for others. An access ACL shows in the group bits, as its mask.
 pub(crate) const OTHERS_MAY_WRITE: u32 = 0o022;
@@ -74,36 +75,38 @@ impl RootError {
     /// The sentence for the log: path, cause and remedy.
     pub(crate) fn describe(&self, root: &RootPath, f: &mut Formatter<'_>) -> fmt::Result {
         let path = root.first_components(self.depth);
+        let in_shell = ShellWord(path);
         match self.cause {
             RootCause::Absent => write!(f, "{path} does not exist"),
             RootCause::WouldWait => write!(f, "{path} cannot be judged without waiting for its file system"),
             RootCause::Symlink => write!(
                 f,
                 "{path} is a symbolic link, which could be pointed elsewhere; set root to what this prints: \
-                 realpath {root}"
+                 realpath {}",
+                ShellWord(root.as_str())
             ),
             RootCause::NotADirectory => {
                 write!(f, "{path} is not a directory; remove it, or set root to another path")
             }
             RootCause::NotRootOwned(uid) => write!(
                 f,
-                "{path} belongs to uid {uid}, who could replace what is in it; run: chown root {path}"
+                "{path} belongs to uid {uid}, who could replace what is in it; run: chown root {in_shell}"
             ),
             RootCause::Writable(mode) => write!(
                 f,
                 "{path} (mode {mode:04o}) is writable by group or others without the sticky bit: they could replace \
-                 another user's directory in it; run: chmod go-w {path}"
+                 another user's directory in it; run: chmod go-w {in_shell}"
             ),
             RootCause::MountPoint => write!(
                 f,
                 "{path} is a mount point in a sticky directory, where anybody may have mounted it; see who did, or \
                  run: chmod go-w {}",
-                root.first_components(self.depth.saturating_sub(1))
+                ShellWord(root.first_components(self.depth.saturating_sub(1)))
             ),
             RootCause::MountedBy(uid) => write!(
                 f,
                 "{path} lies on a file system that uid {uid} has mounted, whose owners and modes are what that user \
-                 says; unmount it: see findmnt --target {path}"
+                 says; unmount it: see findmnt --target {in_shell}"
             ),
             RootCause::Failed(errno) => {
                 write!(f, "cannot open {path}: {}; see that its file system is in order", errno.desc())

@@ -27,6 +27,7 @@ use crate::cache_dir::{ACLS, STAGING, others_can_enter};
 use crate::config::{self, GroupRef, RootPath};
 use crate::ffi;
 use crate::shared_root::{Patience, RootCause, SharedRoot};
+use crate::shell_word::ShellWord;
 
 /// Make the shared root, or make an existing one safe, and write the configuration
 ///
@@ -336,7 +337,7 @@ fn plan_root(root: &RootPath, plan: &mut Plan) -> anyhow::Result<()> {
         Staging::InOrder => {}
         Staging::Unsafe => plan.refuse(
             format!("{staging} is not a directory of root's that nobody else can enter"),
-            vec![format!("rm -r {staging}")],
+            vec![format!("rm -r {}", ShellWord(&staging))],
         ),
     }
     Ok(())

@@ -271,4 +271,42 @@ sandboxed! {
         }
         assert_eq!(fs::read_dir("/srv").unwrap().count(), 1);
     }
+
+    /// A root's path is the administrator's, who may paste the remedy without a look.
+    fn remedies_for_a_root_of_an_odd_name_work() {
+        let host = Host::new("extrausers");
+        add(b"alice", 3001);
+        let root = "/srv/it's a $(touch reboot); root";
+        let line = format!("session required {} [root={root}] [conf={root}.conf]", module_path().display());
+        host.services.write("sshd", &line);
+        fs::create_dir("/run/empty").unwrap();
+        // What an unquoted remedy would hit.
+        fs::create_dir_all("/srv/it's/kept").unwrap();
+
+        let remedied = |what: &str, before_remedy: &str| {
+            let got = host.login(b"alice");
+            let [line] = got.log.as_slice() else { panic!("{what}: {got:?}") };
+            assert_eq!(got.exported, None, "{what}");
+            let (_, remedy) = line.split_once(before_remedy).unwrap_or_else(|| panic!("{what}: {line}"));
+            succeeded(&Command::new("bash").args(["-c", remedy]).current_dir("/run/empty").output().unwrap());
+            assert_eq!(fs::read_dir("/run/empty").unwrap().count(), 0, "{what}: {remedy}");
+            assert!(Path::new("/srv/it's/kept").exists(), "{what}: {remedy}");
+        };
+        let mode = |path: &str, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        fs::create_dir(root).unwrap();
+        fs::write(format!("{root}.conf"), "").unwrap();
+
+        mode(&format!("{root}.conf"), 0o666);
+        remedied("open configuration", "run: ");
+        mode(root, 0o775);
+        remedied("open root", "run: ");
+        std::os::unix::fs::chown(root, Some(3001), None).unwrap();
+        remedied("another's root", "run: ");
+        fs::write(format!("{root}/.staging"), "").unwrap();
+        remedied("unsafe .staging", "remove it: ");
+        assert_eq!(host.login(b"alice").exported, Some(format!("{root}/alice")));
+        mode(&format!("{root}/alice"), 0o770);
+        remedied("open directory", "then run: ");
+        assert_eq!(host.login(b"alice").exported, Some(format!("{root}/alice")));
+    }
 }

@@ -8,9 +8,9 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::{Finding, Gravity, Patient};
-use crate::cache_dir::ShellWord;
 use crate::config::Export;
 use crate::mounts::Mounts;
+use crate::shell_word::ShellWord;
 
 /// Files of the host that set variables for everybody; of a directory, all files in it.
 const FILES: [(&str, &str); 17] = [

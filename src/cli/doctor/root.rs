@@ -13,7 +13,7 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{Uid, User, geteuid};
 
 use super::{Finding, Fix, Gravity, Patient};
-use crate::cache_dir::{ACLS, DirName, STAGING, ShellWord, TAG_NAME};
+use crate::cache_dir::{ACLS, DirName, STAGING, TAG_NAME};
 use crate::cli::check::Verdict;
 use crate::cli::init;
 use crate::config::{Config, RootPath};
@@ -21,6 +21,7 @@ use crate::ffi::{self, ChildError};
 use crate::mounts::Mounts;
 use crate::session::{self, Stop};
 use crate::shared_root::{Patience, RootCause, RootError, SharedRoot};
+use crate::shell_word::ShellWord;
 
 /// Below this, in bytes, a build of any size fails.
 const LITTLE_SPACE: u64 = 1 << 30;
