@@ -9,6 +9,7 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::fs::File;
+use std::hint::black_box;
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -21,6 +22,10 @@ pub const DEFAULT_FILE: &str = "/etc/security/cargo-target.conf";
 
 /// The largest configuration file, in bytes.
 pub const MAX_FILE_SIZE: u64 = 64 * 1024;
+
+/// What a byte of the file can take in memory, in bytes, and the length of the file's path on top: a line of
+/// two letters makes a [`Problem`], which has both the path and a message of its own (measured: 64 at most).
+const MEMORY_PER_BYTE: usize = 128;
 
 /// Every key that a file may have.
 pub const KEYS: [&str; 11] = [
@@ -245,7 +250,13 @@ fn read(path: &str) -> Result<Vec<u8>, Unreadable> {
     if content.len() as u64 > MAX_FILE_SIZE {
         return Err(Unreadable::Untrusted(format!("is larger than {} KiB", MAX_FILE_SIZE / 1024)));
     }
-    Ok(content)
+    // A failed allocation would abort the host, and nothing that a session keeps can be larger than this.
+    let mut parsed = Vec::<u8>::new();
+    let size = content.len() * (MEMORY_PER_BYTE + path.len());
+    match black_box(&mut parsed).try_reserve_exact(size) {
+        Ok(()) => Ok(content),
+        Err(_) => Err(Unreadable::Io(io::ErrorKind::OutOfMemory.into())),
+    }
 }
 
 /// The configuration that the words of a pam.d line and the content of the file at `path` make.

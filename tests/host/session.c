@@ -7,12 +7,15 @@
  *   --put=NAME=VALUE     set a variable first, as an earlier module would
  *   --limit=WHAT=N       setrlimit(2) right before pam_open_session, soft and hard, as pam_limits does it:
  *                        as, data, stack, fsize, nofile, nproc, memlock
+ *   --left=BYTES         use up all memory but one block of this size, until pam_open_session has answered
  *   --thread=BYTES       call pam_open_session on a thread with a stack of this size
  */
 #include <err.h>
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <security/pam_appl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,15 +52,49 @@ static void set_limit(const char *setting)
     errx(2, "no such limit: %s", setting);
 }
 
+/* All memory, each block pointing to the one before. */
+static void **hoard;
+
+static void use_up_memory(size_t left)
+{
+    /* Freed blocks stay this process's. */
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    void *volatile block = malloc(left);
+    set_limit("as=0");
+    for (size_t size = 1 << 20; size >= sizeof(void *); size = size > 4096 ? size / 2 : size - 8) {
+        void **next;
+        while ((next = malloc(size))) {
+            *next = hoard;
+            hoard = next;
+        }
+    }
+    free(block);
+}
+
+static void release_memory(void)
+{
+    while (hoard) {
+        void **next = *hoard;
+        free(hoard);
+        hoard = next;
+    }
+}
+
 struct open {
     pam_handle_t *pam;
+    /* SIZE_MAX for all that there is. */
+    size_t memory;
     int answer;
 };
 
 static void *open_session(void *argument)
 {
     struct open *open = argument;
+    if (open->memory != SIZE_MAX)
+        use_up_memory(open->memory);
     open->answer = pam_open_session(open->pam, 0);
+    release_memory();
     return NULL;
 }
 
@@ -88,7 +125,7 @@ int main(int argc, char **argv)
         errx(2, "usage: session [OPTION...] CONFDIR SERVICE USER");
 
     struct pam_conv conversation = {refuse, NULL};
-    struct open open = {NULL, -1};
+    struct open open = {NULL, SIZE_MAX, -1};
     int answer = pam_start_confdir(argv[first + 1], argv[first + 2], &conversation, argv[first], &open.pam);
     if (answer != PAM_SUCCESS)
         errx(2, "pam_start_confdir answered %d", answer);
@@ -101,6 +138,8 @@ int main(int argc, char **argv)
                 errx(2, "pam_putenv %s", value);
         } else if ((value = value_of(argv[i], "--thread="))) {
             stack = strtoul(value, NULL, 10);
+        } else if ((value = value_of(argv[i], "--left="))) {
+            open.memory = strtoul(value, NULL, 10);
         } else if (!value_of(argv[i], "--limit=")) {
             errx(2, "no such option: %s", argv[i]);
         }
