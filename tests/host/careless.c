@@ -21,7 +21,10 @@ int pam_sm_open_session(pam_handle_t *pam, int flags, int argc, const char **arg
 {
     const void *user = NULL;
     char directory[256], tag[300], variable[300];
+    volatile char settings[40 * 1024];
     (void)flags;
+    for (size_t i = 0; i < sizeof settings; i++)
+        settings[i] = 0;
     if (argc != 1 || pam_get_item(pam, PAM_USER, &user) != PAM_SUCCESS)
         return PAM_SESSION_ERR;
     struct passwd *account = getpwnam(user);
