@@ -450,7 +450,12 @@ impl Tree {
         let body = request.body;
         match request.operation {
             op::LOOKUP => {
-                let id = self.child(request.node, request.names(0).next().unwrap())?;
+                let found = self.child(request.node, request.names(0).next().unwrap());
+                if found.is_err() && manners.have("cached") {
+                    // No node: that there is none may be believed too.
+                    return Ok(Reply::default().longs(&[0, 0, manners.cached(), 0]).words(&[0; 24]));
+                }
+                let id = found?;
                 Ok(Reply::default().entry(id, self.node(id)?, manners.cached()))
             }
             op::GETATTR => {

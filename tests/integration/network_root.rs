@@ -313,11 +313,15 @@ sandboxed! {
         // What is in memory asks the server nothing.
         assert_eq!(host.session(&line).assert_served(alice), [""; 0]);
         server.behave("cached");
+        // That something is not there is remembered as well.
+        let gone = |path: String| assert!(!Path::new(&path).exists());
         fs::remove_file(format!("{root}/alice/CACHEDIR.TAG")).unwrap();
+        gone(format!("{root}/alice/CACHEDIR.TAG"));
         server.behave("hang");
         host.goes_without(&line, alice, 1);
         server.behave("cached");
         fs::remove_dir(format!("{root}/alice")).unwrap();
+        gone(format!("{root}/alice"));
         server.behave("hang");
         host.goes_without(&line, alice, 1);
         drop(server);
