@@ -31,6 +31,9 @@ PAM_MODULE_DIR ?= $(firstword $(foreach dir,$(PAM_MODULE_DIRS),$(if $(wildcard $
 INSTALLED := $(DESTDIR)$(PAM_MODULE_DIR)/pam_cargo_target.so
 INSTALLED_TOOL := $(DESTDIR)$(PREFIX)/bin/cargo-targetctl
 INSTALLED_MANUAL := $(DESTDIR)$(PREFIX)/share/man/man8/cargo-targetctl.8
+INSTALLED_BASH := $(DESTDIR)$(PREFIX)/share/bash-completion/completions/cargo-targetctl
+INSTALLED_ZSH := $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_cargo-targetctl
+INSTALLED_FISH := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/cargo-targetctl.fish
 CONF := $(DESTDIR)/etc/security/cargo-target.conf
 PAM_D := $(DESTDIR)/etc/pam.d
 
@@ -79,7 +82,10 @@ install: $(MODULE) $(TOOL) ## install it (DESTDIR, PREFIX, PAM_MODULE_DIR); a co
 	echo 'installed $(INSTALLED)'
 	install -D -m 0755 '$(TOOL)' '$(INSTALLED_TOOL)'
 	install -D -m 0644 <('$(TOOL)' manual) '$(INSTALLED_MANUAL)'
-	echo 'installed $(INSTALLED_TOOL), and its manual'
+	install -D -m 0644 <('$(TOOL)' completions bash) '$(INSTALLED_BASH)'
+	install -D -m 0644 <('$(TOOL)' completions zsh) '$(INSTALLED_ZSH)'
+	install -D -m 0644 <('$(TOOL)' completions fish) '$(INSTALLED_FISH)'
+	echo 'installed $(INSTALLED_TOOL), its manual and completions'
 	if [[ -e '$(CONF)' ]]; then
 		echo 'kept      $(CONF)'
 	else
@@ -95,7 +101,7 @@ uninstall: ## remove it; a conf that was edited, and the caches, stay
 		echo 'These files still name the module; remove its line from them, or libpam logs an error at each login:' >&2
 		sed 's/^/    /' <<<"$$users" >&2
 	fi
-	rm -f '$(INSTALLED)' '$(INSTALLED_TOOL)' '$(INSTALLED_MANUAL)'
+	rm -f '$(INSTALLED)' '$(INSTALLED_TOOL)' '$(INSTALLED_MANUAL)' '$(INSTALLED_BASH)' '$(INSTALLED_ZSH)' '$(INSTALLED_FISH)'
 	echo 'removed $(INSTALLED) $(INSTALLED_TOOL)'
 	if [[ ! -e '$(CONF)' ]]; then
 		:

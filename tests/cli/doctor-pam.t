@@ -14,6 +14,18 @@ $ heal
 problem module-mode, fixable
 No problem found.
 
+$ chown carol /lib/*/security/pam_cargo_target.so; cargo-targetctl doctor | sed -E 's#/lib/[^ /]*-linux-gnu/#/lib/ARCH/#g'
+problem: /usr/lib/ARCH/security/pam_cargo_target.so belongs to uid 2003 with mode 0644: it runs as root in every login, so only root may write it, and everybody must be able to read it
+    give it to root, mode 0644
+    # chown root:root /usr/lib/ARCH/security/pam_cargo_target.so && chmod 0644 /usr/lib/ARCH/security/pam_cargo_target.so
+1 problem.
+1 of them can be mended by cargo-targetctl doctor --fix.
+[3]
+
+$ heal
+problem module-mode, fixable
+No problem found.
+
 $ mv /lib/*/security/pam_cargo_target.so /tmp/; cargo-targetctl doctor | sed -E 's#/lib/[^ /]*-linux-gnu/#/lib/ARCH/#g'
 problem: /usr/lib/ARCH/security/pam_cargo_target.so is not there
     build and install it: make build && sudo make install

@@ -82,6 +82,37 @@ time         N µs, after N µs for loading
 log          warning: pam_cargo_target[PID]: (sshd:session) nothing done for alice: /srv/cargo-target/alice (mode 0777) is writable by group or others, who could plant build scripts; look into it, then run: setfacl -b /srv/cargo-target/alice; chmod go-w /srv/cargo-target/alice
 [1]
 
+$ cargo-targetctl try --user alice --json | sed -E 's/"(.*_us)": [0-9]+/"\1": "N"/; s/\[[0-9]+\]/[PID]/; s#/lib/[^ /]*-linux-gnu/#/lib/ARCH/#'
+{
+  "close_code": 0,
+  "code": 14,
+  "code_text": "Cannot make/remove an entry for the specified session",
+  "command": "try",
+  "directory": {
+    "exists": true,
+    "gid": 2001,
+    "mode": "0777",
+    "path": "/srv/cargo-target/alice",
+    "tag": true,
+    "uid": 2001
+  },
+  "environment": [],
+  "exit": 1,
+  "line": "session required /usr/lib/ARCH/security/pam_cargo_target.so debug on_error=fail",
+  "load_us": "N",
+  "log": [
+    "warning: pam_cargo_target[PID]: (sshd:session) nothing done for alice: /srv/cargo-target/alice (mode 0777) is writable by group or others, who could plant build scripts; look into it, then run: setfacl -b /srv/cargo-target/alice; chmod go-w /srv/cargo-target/alice"
+  ],
+  "log_caught": true,
+  "module": "/usr/lib/ARCH/security/pam_cargo_target.so",
+  "open_us": "N",
+  "root_given": null,
+  "schema": 1,
+  "service": "sshd",
+  "user": "alice"
+}
+[1]
+
 $ cargo-targetctl try --user alice --conf /etc/none.conf --root /srv/cargo-target | grep -v time | sed -E 's/\[[0-9]+\]/[PID]/; s#/lib/[^ /]*-linux-gnu/#/lib/ARCH/#'
 cargo-targetctl: /etc/none.conf: does not exist; create it, or drop conf= from the pam.d line
 sshd: session required /usr/lib/ARCH/security/pam_cargo_target.so debug on_error=fail conf=/etc/none.conf root=/srv/cargo-target
@@ -95,10 +126,9 @@ log          error: pam_cargo_target[PID]: (sshd:session) nothing done for alice
 # Another module, one that is none, and one that is not there.
 $ cp /usr/lib/*/security/pam_cargo_target.so /tmp/mine.so; echo none >/tmp/none.so
 
-$ cd /tmp; cargo-targetctl try --user bob --module mine.so | grep -E 'sshd|answer'
+$ cd /tmp; cargo-targetctl try --user bob --module mine.so | grep -E '^(sshd|answer)'
 sshd: session required /tmp/mine.so debug on_error=fail
 answer       0 (Success)
-log          debug: pam_cargo_target[112]: (sshd:session) bob gets CARGO_TARGET_DIR=/srv/cargo-target/bob
 
 $ cargo-targetctl try --user bob --module /tmp/none.so | grep -v time
 sshd: session required /tmp/none.so debug on_error=fail
@@ -119,10 +149,9 @@ cargo-targetctl: there is no user nobody2
 [1]
 
 # Words with blanks and brackets come through; what libpam could not read back is refused.
-$ sed -i '$d' /etc/pam.d/common-session; echo 'session optional pam_cargo_target.so [name=%u [x\]]' >>/etc/pam.d/common-session; cargo-targetctl try --user bob | grep -E 'sshd|environment'
-sshd: session required /usr/lib/x86_64-linux-gnu/security/pam_cargo_target.so [name=%u [x\]]
+$ sed -i '$d' /etc/pam.d/common-session; echo 'session optional pam_cargo_target.so [name=%u [x\]]' >>/etc/pam.d/common-session; cargo-targetctl try --user bob | grep -E '^(sshd|environment)' | sed -E 's#/lib/[^ /]*-linux-gnu/#/lib/ARCH/#'
+sshd: session required /usr/lib/ARCH/security/pam_cargo_target.so [name=%u [x\]]
 environment  CARGO_TARGET_DIR=/srv/cargo-target/bob [x]
-log          info: pam_cargo_target[123]: (sshd:session) provisioned /srv/cargo-target/bob [x] for bob
 
 $ cargo-targetctl try --user bob --root '/srv/a#b'
 cargo-targetctl: `root=/srv/a#b` cannot stand on a pam.d line

@@ -10,6 +10,11 @@ use crate::sandbox::{append, checkout, make, module_path, sandboxed, succeeded, 
 const CONF: &str = "/etc/security/cargo-target.conf";
 const TOOL_PATH: &str = "/usr/bin/cargo-targetctl";
 const MANUAL: &str = "/usr/share/man/man8/cargo-targetctl.8";
+const COMPLETIONS: [&str; 3] = [
+    "/usr/share/bash-completion/completions/cargo-targetctl",
+    "/usr/share/zsh/site-functions/_cargo-targetctl",
+    "/usr/share/fish/vendor_completions.d/cargo-targetctl.fish",
+];
 const NONE: [&str; 0] = [];
 
 /// Where libpam's own modules lie, found without asking the Makefile.
@@ -54,6 +59,10 @@ sandboxed! {
         assert_root_owned(Path::new(TOOL_PATH), 0o755);
         succeeded(&Command::new("cargo-targetctl").arg("--version").output().unwrap());
         assert_root_owned(Path::new(MANUAL), 0o644);
+        for completions in COMPLETIONS {
+            assert_root_owned(Path::new(completions), 0o644);
+            assert!(fs::read_to_string(completions).unwrap().contains("dry-run"), "{completions}");
+        }
         assert!(fs::read_to_string(MANUAL).unwrap().contains("cargo\\-targetctl doctor"));
         assert_root_owned(Path::new(CONF), 0o644);
         assert_eq!(fs::read(CONF).unwrap(), shipped_conf());
@@ -112,6 +121,7 @@ sandboxed! {
         assert!(!installed_module().exists());
         assert!(!Path::new(TOOL_PATH).exists());
         assert!(!Path::new(MANUAL).exists());
+        assert!(COMPLETIONS.iter().all(|completions| !Path::new(completions).exists()));
         assert!(!Path::new(CONF).exists());
         succeeded(&make(["uninstall"]));
     }
