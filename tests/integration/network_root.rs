@@ -106,19 +106,25 @@ impl Host {
         Session { process, said, log: self.log.drain_module() }
     }
 
-    /// The system calls of a session that has its directory.
-    fn trace(&self, calls: &str) -> String {
-        let stack = format!("session required {} root={ROOT}\n", module_path().display());
+    /// What strace's options make of a session that is not short of time: what it printed, and the trace.
+    fn traced(&self, options: &[&str]) -> (String, String) {
+        let stack = format!("session required {} root={ROOT} timeout=60\n", module_path().display());
         fs::write(format!("{SERVICES}/module"), stack).unwrap();
         let output = Command::new("strace")
-            .args(["-f", "-qq", "-o", "/tmp/trace", "-e", &format!("trace={calls}")])
+            .args(["-f", "-qq", "-o", "/tmp/trace"])
+            .args(options)
             .args(&self.program)
             .args([SERVICES, "module", "alice"])
             .stdin(Stdio::null())
             .output();
-        let printed = succeeded(&output.unwrap());
+        (succeeded(&output.unwrap()), fs::read_to_string("/tmp/trace").unwrap())
+    }
+
+    /// The system calls of a session that gets its directory.
+    fn trace(&self, calls: &str) -> String {
+        let (printed, trace) = self.traced(&["-e", &format!("trace={calls}")]);
         assert!(printed.contains("CARGO_TARGET_DIR=/srv/cargo-target/alice\n"), "{printed}");
-        fs::read_to_string("/tmp/trace").unwrap()
+        trace
     }
 
     /// A session before a server that does not answer: it opens when its time is up, as if nothing had been, and
@@ -478,25 +484,19 @@ sandboxed! {
     fn child_that_cannot_be_made_is_a_fault() {
         let host = Host::new();
         let _server = Fuse::mount(ROOT, "");
-        fs::write(format!("{SERVICES}/module"), format!("session required {} root={ROOT}\n", module_path().display())).unwrap();
-        for (call, error) in [("clone", "EAGAIN"), ("clone", "ENOMEM"), ("pipe2", "EMFILE"), ("poll", "ENOMEM"), ("close_range", "ENOSYS")] {
-            let output = Command::new("strace")
-                .args(["-f", "-qq", "-o", "/tmp/trace", "-e", &format!("trace={call}"), "-e", &format!("inject={call}:error={error}")])
-                .args(&host.program)
-                .args([SERVICES, "module", "alice"])
-                .stdin(Stdio::null())
-                .output()
-                .unwrap();
-            let printed = succeeded(&output);
-            let log = host.log.drain_module();
-            assert!(fs::read_to_string("/tmp/trace").unwrap().contains("(INJECTED)"), "{call} is not called");
+        let session_with = |call: &str, error: &str| {
+            let (printed, trace) = host.traced(&["-e", &format!("trace={call}"), "-e", &format!("inject={call}:error={error}")]);
+            assert!(trace.contains("(INJECTED)"), "{call} is not called");
             assert!(printed.contains("open 0\n") && printed.contains("SIGCHLD 0\nwait ECHILD\n"), "{call} {error}: {printed}");
-            if call == "close_range" {
-                // Linux before 5.9 has none, and the child does without.
-                assert!(printed.contains("CARGO_TARGET_DIR=/srv/cargo-target/alice\n"), "{call} {error}: {printed}{log:#?}");
-                assert!(log[0].contains("provisioned"), "{log:#?}");
-                continue;
-            }
+            (printed, host.log.drain_module())
+        };
+        // Linux before 5.9 has no such call, and the child does without.
+        let (printed, log) = session_with("close_range", "ENOSYS");
+        assert!(printed.contains("CARGO_TARGET_DIR=/srv/cargo-target/alice\n"), "{printed}{log:#?}");
+        assert!(log.len() == 1 && log[0].contains("provisioned"), "{log:#?}");
+
+        for (call, error) in [("clone", "EAGAIN"), ("clone", "ENOMEM"), ("pipe2", "EMFILE"), ("poll", "ENOMEM")] {
+            let (printed, log) = session_with(call, error);
             assert!(printed.contains("CARGO_TARGET_DIR=/old\n"), "{call} {error}: {printed}");
             let [line] = log.as_slice() else { panic!("{call} {error}: {log:#?}") };
             assert!(line.starts_with("<83>") && line.contains("nothing done for alice: "), "{line}");
