@@ -3,7 +3,10 @@ refused: / is the whole system; give the shared root a directory of its own
 Nothing was changed.
 [3]
 
-$ cargo-targetctl init --root /var/lib --yes; cargo-targetctl init --root /usr/local/share/x --yes
+$ cargo-targetctl init --root /srv --yes; cargo-targetctl init --root /var/lib --yes; cargo-targetctl init --root /usr/local/share/x --yes
+refused: /srv is the system's
+    give the shared root a directory of its own, such as /srv/cargo-target
+Nothing was changed.
 refused: /var/lib is the system's
     give the shared root a directory of its own, such as /srv/cargo-target
 Nothing was changed.

@@ -160,7 +160,7 @@ $ cat /etc/security/cargo-target.conf
 mode = 0750
 
 # At a terminal it asks.
-$ printf 'n\n' | script -qec 'cargo-targetctl init --root /srv/asked --color never' /dev/null | grep -v '^n' | tr -d '\r'; ls -d /srv/asked
+$ printf 'n\n' | script -E never -qec 'cargo-targetctl init --root /srv/asked --color never' /dev/null | tr -d '\r'; ls -d /srv/asked
 To do:
     make /srv/asked, root:root 0755
     make /srv/asked/.staging, root:root 0700
@@ -168,7 +168,7 @@ Go on? [y/N] Nothing was changed.
 ls: cannot access '/srv/asked': No such file or directory
 [2]
 
-$ rm /etc/security/cargo-target.conf; printf 'y\n' | script -qec 'cargo-targetctl init --root /srv/asked --color never' /dev/null | grep -v '^y' | tr -d '\r'; ls -d /srv/asked
+$ rm /etc/security/cargo-target.conf; printf 'y\n' | script -E never -qec 'cargo-targetctl init --root /srv/asked --color never' /dev/null | tr -d '\r'; ls -d /srv/asked
 To do:
     make /srv/asked, root:root 0755
     make /srv/asked/.staging, root:root 0700
