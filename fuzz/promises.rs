@@ -47,7 +47,9 @@ fn no_limit_is_lost(arguments: &[&[u8]], file: &[u8]) -> bool {
     LIMITS.iter().all(|key| {
         let names = |setting: &&[u8]| key_of(setting) == key.as_bytes();
         let counts = arguments.clone().rfind(names).or_else(|| lines.clone().rfind(names));
-        counts.is_none_or(|setting| config::parse(&[setting], config::DEFAULT_FILE, Ok(b"")).usable)
+        counts.is_none_or(|setting| {
+            config::parse(&[setting], config::DEFAULT_FILE, Ok(b"")).problems.is_empty()
+        })
     })
 }
 

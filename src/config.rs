@@ -1056,6 +1056,7 @@ mod tests {
             ("mode=1700", STOPS, "has a special bit"),
             ("mode=0600", STOPS, "does not give the user all"),
             ("mode=0702", STOPS, "would let others write"),
+            ("mode=0720", STOPS, "would let others write"),
             ("services=", STOPS, "empty element"),
             ("services=!", STOPS, "`!` names no service"),
             ("services=!  ,sshd", STOPS, "`!` names no service"),

@@ -27,7 +27,7 @@ const KEYS: [&str; 15] = [
 ];
 
 /// Good values, bad values, and values that are good for another key.
-const VALUES: [&str; 40] = [
+const VALUES: [&str; 41] = [
     "",
     "/srv/cargo-target",
     "//srv//a/",
@@ -58,6 +58,7 @@ const VALUES: [&str; 40] = [
     "-%u",
     "0700",
     "0777",
+    "0770",
     "02700",
     "CARGO_TARGET_DIR",
     "GOCACHE:go//x/",
