@@ -76,7 +76,9 @@ $(TOOL): $(SOURCES)
 
 # The module is put in place by a rename: a login at that moment finds the old one or the new one.
 install: $(MODULE) $(TOOL) ## install it (DESTDIR, PREFIX, PAM_MODULE_DIR); a conf that is there stays
-	@install -d -m 0755 '$(dir $(INSTALLED))' '$(dir $(CONF))'
+	@for dir in '$(dir $(INSTALLED))' '$(dir $(CONF))'; do
+		[[ -d $$dir ]] || install -d -m 0755 "$$dir"
+	done
 	install -m 0644 '$(MODULE)' '$(INSTALLED).new'
 	mv -f '$(INSTALLED).new' '$(INSTALLED)'
 	echo 'installed $(INSTALLED)'
