@@ -134,7 +134,7 @@ $ rm /srv/cargo-target/bob; chmod 0755 /srv/cargo-target/.staging; cargo-targetc
 USER   UID   DECISION   REASON     DIRECTORY                STATE    VARIABLES
 alice  2001  provision  a member   /srv/cargo-target/alice  ready    CARGO_TARGET_DIR=/srv/cargo-target/alice
 bob    2002  refuse     see below  /srv/cargo-target/bob    missing  -
-bob: /srv/cargo-target/.staging is not a directory of root's that nobody else can enter; remove it: rm -r /srv/cargo-target/.staging
+bob: /srv/cargo-target/.staging is not a directory of root's that nobody else can enter; unmount it if it is a mount point, then move it away: mv -nT /srv/cargo-target/.staging /srv/cargo-target/.staging.old
 [3]
 
 $ chmod 0700 /srv/cargo-target/.staging; chmod 0775 /srv/cargo-target; cargo-targetctl check bob
