@@ -1,7 +1,7 @@
 /*
  * Preloaded into a host whose stack has two markers: says on stderr how much memory was in use at once, at
- * most, by what was allocated between them. A block of the size that PEAK_BUT names is not counted: the
- * module asks for one at its entry to see whether there is so much, and gives it back.
+ * most, by what was allocated between them. The first block of the size that PEAK_BUT names is not counted:
+ * the module asks for one at its entry to see whether there is so much, and gives it back.
  */
 #include <malloc.h>
 #include <stdio.h>
@@ -16,7 +16,7 @@ void *__libc_calloc(size_t, size_t);
 void *__libc_realloc(void *, size_t);
 void __libc_free(void *);
 
-static int counting;
+static int counting, is_skipped;
 static long in_use, peak;
 static void *not_counted;
 
@@ -40,8 +40,10 @@ void *malloc(size_t size)
 {
     void *block = __libc_malloc(size);
     const char *but = getenv("PEAK_BUT");
-    if (counting && but != NULL && size == strtoul(but, NULL, 10))
+    if (counting && !is_skipped && but != NULL && size == strtoul(but, NULL, 10)) {
         not_counted = block;
+        is_skipped = 1;
+    }
     return made(block);
 }
 
