@@ -86,8 +86,12 @@ impl Account {
             return Ok(false);
         }
         // Nested groups, and sources that keep no member lists, show here alone.
-        let all = self.gids.get_or_init(|| ffi::group_list(&user, self.gid));
-        Ok(gids.iter().any(|gid| all.contains(gid)))
+        if self.gids.get().is_none() {
+            let found = ffi::group_list(&user, self.gid)
+                .map_err(|errno| NssError { what: format!("the groups of {}", self.name), errno })?;
+            let _ = self.gids.set(found);
+        }
+        Ok(self.gids.get().is_some_and(|all| gids.iter().any(|gid| all.contains(gid))))
     }
 }
 

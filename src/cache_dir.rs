@@ -22,11 +22,10 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat, write};
 
 use crate::config::DirMode;
 use crate::ffi;
+use crate::quoting::ShellWord;
 use crate::shared_root::{
-    LookError, MountPoints, OTHERS_MAY_WRITE, Patience, SharedRoot, kind, open_and_look, open_in_memory,
-    open_in_mount,
+    LookError, OTHERS_MAY_WRITE, Patience, SharedRoot, kind, open_in_memory, open_in_mount,
 };
-use crate::shell_word::ShellWord;
 
 /// What tells backup tools, and cargo from 1.97 on, that a directory holds nothing but a cache.
 pub const TAG_NAME: &str = "CACHEDIR.TAG";
@@ -50,8 +49,12 @@ const CARGO_NAMES: [&str; 7] = ["debug", "release", "doc", "tmp", "package", "bu
 
 /// How often, and how long apart, the staging lock is tried while another login sweeps. Waiting without
 /// end would let whoever stops a `su` in mid-sweep stop every first login.
-const LOCK_TRIES: u32 = 20;
-const LOCK_PAUSE: Duration = Duration::from_millis(5);
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
+
+/// How much of the litter in `.staging` one login removes, in directories: whoever leaves much of it there
+/// must not make the next login pay for all.
+const SWEEP: usize = 64;
 
 /// How often a directory is made whose making is disturbed: a sweeper on another host of a network file
 /// system does not see the lock, and a login that is tired of waiting has none.
@@ -178,8 +181,8 @@ pub enum CacheDirError {
     WrongOwner(u32),
     /// It has this mode, and others can write it.
     Writable(u32),
-    /// It is a mount point, in a sticky root, where anybody may have mounted it.
-    MountPoint,
+    /// It lies on a FUSE file system that this uid has mounted.
+    MountedBy(u32),
     /// `.staging` is not a directory that only root can enter.
     UnsafeStaging,
     /// The user's uid or gid is the one that chown(2) takes for "leave it as it is".
@@ -225,29 +228,33 @@ impl CacheDirError {
         let path = format!("{root}/{}", name.as_str());
         let (in_shell, root_in_shell) = (ShellWord(&path), ShellWord(root));
         match self {
-            Self::WouldWait => write!(f, "{path} cannot be judged without waiting for its file system"),
+            Self::WouldWait => write!(
+                f,
+                "{path} lies on a file system that was not in the list of mounts a moment ago; log in again, and see \
+                 that /proc is mounted"
+            ),
             Self::NotADirectory(what) => {
-                write!(f, "{path} is {what}, not a directory; move it away: mv {in_shell} {in_shell}.old")
+                write!(f, "{path} is {what}, not a directory; move it away: mv -nT {in_shell} {in_shell}.old")
             }
             Self::WrongOwner(owner) => write!(
                 f,
                 "{path} belongs to uid {owner}, not to uid {uid}: whoever owns it could plant build scripts; look \
-                 into it, then move it away: mv {in_shell} {in_shell}.old"
+                 into it, then move it away: mv -nT {in_shell} {in_shell}.old"
             ),
             Self::Writable(mode) => write!(
                 f,
                 "{path} (mode {mode:04o}) is writable by group or others, who could plant build scripts; look into \
                  it, then run: setfacl -b {in_shell}; chmod go-w {in_shell}"
             ),
-            Self::MountPoint => write!(
+            Self::MountedBy(mounter) => write!(
                 f,
-                "{path} is a mount point in a sticky root, where anybody may have mounted what only looks like uid \
-                 {uid}'s; see who did, or run: chmod go-w {root_in_shell}"
+                "{path} lies on a file system that uid {mounter} has mounted, whose owners and modes are what that \
+                 user says; unmount it: umount {in_shell}"
             ),
             Self::UnsafeStaging => write!(
                 f,
-                "{root}/{STAGING} is not a directory of root's that nobody else can enter; remove it: \
-                 rm -r {}",
+                "{root}/{STAGING} is not a directory of root's that nobody else can enter; unmount it if it is a mount \
+                 point, then move it away: mv -nT {0} {0}.old",
                 ShellWord(&format!("{root}/{STAGING}"))
             ),
             Self::NoId => write!(
@@ -288,7 +295,7 @@ impl Provision<'_> {
     /// Finds the user's directory in order, or makes it and gives it to the user: it appears complete or not
     /// at all. With [`Patience::Cached`], what is found in memory is all that can be provided: a block device,
     /// by which it is told from a remote file system, may have a process for a server too (ntfs-3g).
-    pub fn run(&self, root: &SharedRoot, patience: Patience) -> Result<Provided, CacheDirError> {
+    pub fn run(&self, root: &SharedRoot, patience: Patience<'_>) -> Result<Provided, CacheDirError> {
         if let Some(found) = CacheDir::find(root, self.name, self.owner, patience)? {
             if self.purpose == Purpose::Provide {
                 found.put_back_tag(self.owner, patience)?;
@@ -303,12 +310,10 @@ impl Provision<'_> {
             #[cfg(feature = "cli")]
             Purpose::Explain => return Staging::judge(root, patience).map(|()| Provided::Missing),
         }
-        if patience == Patience::Cached {
-            return Err(CacheDirError::WouldWait);
-        }
+        let Patience::Wait(_) = patience else { return Err(CacheDirError::WouldWait) };
         let published = self.make(root)?;
         // Of two logins at once the slower finds what the faster made; both judge what is there.
-        match CacheDir::find(root, self.name, self.owner, Patience::Wait)? {
+        match CacheDir::find(root, self.name, self.owner, patience)? {
             Some(_) if published => Ok(Provided::Made),
             Some(_) => Ok(Provided::Found),
             None => Err(CacheDirError::Failed(Step::FindAgain, Errno::ENOENT)),
@@ -336,21 +341,21 @@ impl CacheDir {
     /// The user's directory if it is there and in order; nothing is changed.
     ///
     /// It must be a directory, the user's, and closed to the writing of others. It may be stricter than a new
-    /// one would be, and a mount point where only root can have mounted it.
+    /// one would be, and a mount point.
     fn find(
         root: &SharedRoot,
         name: &DirName,
         owner: Owner,
-        patience: Patience,
+        patience: Patience<'_>,
     ) -> Result<Option<Self>, CacheDirError> {
-        let (directory, seen) = match open_and_look(root, name.as_str(), root.mount_points(), patience) {
+        let (directory, seen) = match root.look(name.as_str(), owner.uid, patience) {
             Ok(found) => found,
             Err(LookError::WouldWait) => return Err(CacheDirError::WouldWait),
             Err(LookError::Failed(Errno::ENOENT)) => return Ok(None),
             Err(LookError::Failed(Errno::ENOTDIR | Errno::ELOOP)) => {
                 return Err(CacheDirError::NotADirectory(what_is(root, name)));
             }
-            Err(LookError::Failed(Errno::EXDEV)) => return Err(CacheDirError::MountPoint),
+            Err(LookError::MountedBy(uid)) => return Err(CacheDirError::MountedBy(uid)),
             Err(LookError::Failed(errno)) => return Err(CacheDirError::Failed(Step::Open, errno)),
         };
         if seen.uid != owner.uid {
@@ -364,11 +369,10 @@ impl CacheDir {
 
     /// Puts the tag back where it is missing. Whatever the user has by its name is left as it is, and
     /// failing is no fault: the directory serves without.
-    fn put_back_tag(&self, owner: Owner, patience: Patience) -> Result<(), CacheDirError> {
-        if patience == Patience::Cached {
+    fn put_back_tag(&self, owner: Owner, patience: Patience<'_>) -> Result<(), CacheDirError> {
+        if matches!(patience, Patience::Cached) {
             let look = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-            return match open_in_memory(&self.0, TAG_NAME, look, MountPoints::Enter).map(ffi::stat_in_memory)
-            {
+            return match open_in_memory(&self.0, TAG_NAME, look).map(ffi::stat_in_memory) {
                 Ok(Ok(found)) if found.stx_uid != 0 => Ok(()),
                 Err(LookError::Failed(errno)) if errno != Errno::ENOENT => Ok(()),
                 _ => Err(CacheDirError::WouldWait),
@@ -377,7 +381,12 @@ impl CacheDir {
         match fstatat(&self.0, TAG_NAME, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => {}
             // A login died here: nobody but root makes a file of root's in a private directory.
-            Ok(found) if kind(&found) == SFlag::S_IFREG && found.st_uid == 0 && found.st_nlink == 1 => {
+            Ok(found)
+                if kind(&found) == SFlag::S_IFREG
+                    && found.st_uid == 0
+                    && found.st_nlink == 1
+                    && usize::try_from(found.st_size).is_ok_and(|size| size <= TAG.len()) =>
+            {
                 let _ = unlinkat(&self.0, TAG_NAME, UnlinkatFlags::NoRemoveDir);
             }
             _ => return Ok(()),
@@ -478,15 +487,14 @@ impl Staging {
 
     /// Whether what has the name would do; nothing is changed.
     #[cfg(feature = "cli")]
-    fn judge(root: &SharedRoot, patience: Patience) -> Result<(), CacheDirError> {
-        match open_and_look(root, STAGING, MountPoints::Refuse, patience) {
-            Ok((_, seen)) if !others_can_enter(seen.uid, seen.mode) => Ok(()),
-            Ok(_) | Err(LookError::Failed(Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV)) => {
-                Err(CacheDirError::UnsafeStaging)
-            }
-            Err(LookError::Failed(Errno::ENOENT)) => Ok(()),
-            Err(LookError::WouldWait) => Err(CacheDirError::WouldWait),
-            Err(LookError::Failed(errno)) => Err(CacheDirError::Failed(Step::Staging, errno)),
+    fn judge(root: &SharedRoot, patience: Patience<'_>) -> Result<(), CacheDirError> {
+        let Patience::Wait(_) = patience else { return Err(CacheDirError::WouldWait) };
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match open_in_mount(root, STAGING, flags).and_then(fstat) {
+            Ok(found) if !others_can_enter(found.st_uid, found.st_mode) => Ok(()),
+            Ok(_) | Err(Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV) => Err(CacheDirError::UnsafeStaging),
+            Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(CacheDirError::Failed(Step::Staging, errno)),
         }
     }
 
@@ -509,11 +517,16 @@ impl Staging {
     /// Removes what logins left that died: one tag, one directory each, never deeper.
     fn sweep(&self) {
         let mut buffer = [0; 4096];
+        let mut left = SWEEP;
         while let Ok(length @ 1..) = ffi::read_entries(&self.0, &mut buffer) {
             for name in names(buffer.get(..length).unwrap_or_default()) {
                 if matches!(name.to_bytes(), b"." | b"..") {
                     continue;
                 }
+                if left == 0 {
+                    return;
+                }
+                left -= 1;
                 if let Ok(litter) = openat(&self.0, name, DIRECTORY, Mode::empty()) {
                     let _ = unlinkat(&litter, TAG_NAME, UnlinkatFlags::NoRemoveDir);
                     let _ = unlinkat(&self.0, name, UnlinkatFlags::RemoveDir);

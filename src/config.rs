@@ -15,7 +15,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::shell_word::ShellWord;
+use crate::quoting::ShellWord;
 
 /// The file that is read when no `conf=` names another; it may be absent.
 pub const DEFAULT_FILE: &str = "/etc/security/cargo-target.conf";
@@ -240,7 +240,7 @@ fn read(path: &str) -> Result<Vec<u8>, Unreadable> {
         let in_shell = ShellWord(path);
         return Err(Unreadable::Untrusted(format!(
             "belongs to uid {} with mode {:04o}, but whoever can write it decides for root; \
-             run: chown root {in_shell}; chmod go-w {in_shell}",
+             look into it, then run: chown root {in_shell}; chmod go-w {in_shell}",
             found.uid(),
             found.mode() & 0o7777
         )));
@@ -318,8 +318,10 @@ fn split(setting: &[u8]) -> (&[u8], Option<&[u8]>) {
         let (key, value) = setting.split_at(at);
         (key.trim_ascii(), Some(value.get(1..).unwrap_or_default().trim_ascii()))
     } else {
-        let word = setting.split(u8::is_ascii_whitespace).find(|word| !word.is_empty());
-        (word.unwrap_or_default(), None)
+        let setting = setting.trim_ascii();
+        let word = setting.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+        // `debug` needs no value, so that `debug off` must not be taken for it.
+        (if word == b"debug" { setting } else { word }, None)
     }
 }
 

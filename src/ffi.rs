@@ -106,24 +106,22 @@ unsafe fn contains(list: *const *mut c_char, name: &CStr) -> bool {
 }
 
 /// getgrouplist(3): every gid of the user. It has no way to say that a source did not answer.
-pub(crate) fn group_list(user: &CStr, primary: u32) -> Vec<u32> {
+pub(crate) fn group_list(user: &CStr, primary: u32) -> nix::Result<Vec<u32>> {
     let mut size = GROUP_LIST;
     loop {
         let mut gids: Vec<libc::gid_t> = Vec::new();
-        if gids.try_reserve_exact(size).is_err() {
-            return vec![primary];
-        }
-        let Ok(mut count) = c_int::try_from(size) else { return vec![primary] };
+        gids.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
+        let mut count = c_int::try_from(size).map_err(|_| Errno::ERANGE)?;
         // SAFETY: `user` ends with a NUL, and there is room for `count` gids.
         let code = unsafe { libc::getgrouplist(user.as_ptr(), primary, gids.as_mut_ptr(), &raw mut count) };
         let found = usize::try_from(count).unwrap_or(0);
         if code >= 0 && found <= size {
             // SAFETY: the call succeeded and says that it wrote so many, which is within the capacity.
             unsafe { gids.set_len(found) };
-            return gids;
+            return Ok(gids);
         }
         if size >= GROUP_LIST_LIMIT {
-            return vec![primary];
+            return Err(Errno::ERANGE);
         }
         size = found.clamp(size * 2, GROUP_LIST_LIMIT);
     }
@@ -199,11 +197,12 @@ pub(crate) fn try_lock(file: impl AsFd, operation: c_int) -> nix::Result<()> {
 pub(crate) fn stat_in_memory(file: impl AsFd) -> nix::Result<libc::statx> {
     let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC | libc::AT_NO_AUTOMOUNT;
     let wanted = libc::STATX_TYPE | libc::STATX_MODE | libc::STATX_UID;
+    let asked = wanted | libc::STATX_MNT_ID;
     let mut found = MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: the descriptor is open for as long as it is borrowed, the path is empty and ends with a NUL,
     // and there is room for the answer.
     let code =
-        unsafe { libc::statx(file.as_fd().as_raw_fd(), c"".as_ptr(), flags, wanted, found.as_mut_ptr()) };
+        unsafe { libc::statx(file.as_fd().as_raw_fd(), c"".as_ptr(), flags, asked, found.as_mut_ptr()) };
     Errno::result(code)?;
     // SAFETY: every field is a number, for which zeros are a value; the kernel wrote the rest.
     let found = unsafe { found.assume_init() };
@@ -223,9 +222,11 @@ pub(crate) fn read_entries(directory: impl AsFd, buffer: &mut [u8]) -> nix::Resu
 /// a thread makes the dynamic linker allocate: in a child of a threaded host that can wait without end.
 pub(crate) fn random() -> nix::Result<u64> {
     let mut number = 0u64;
-    // SAFETY: there is room for so many bytes, and every pattern of them is a number.
-    let code =
-        unsafe { libc::getrandom((&raw mut number).cast(), size_of_val(&number), libc::GRND_NONBLOCK) };
+    // SAFETY: there is room for so many bytes, and every pattern of them is a number. (The system call itself,
+    // since newer C libraries keep a lock and a state for each thread behind their function.)
+    let code = unsafe {
+        libc::syscall(libc::SYS_getrandom, &raw mut number, size_of_val(&number), libc::GRND_NONBLOCK)
+    };
     // So few bytes come all or not at all.
     Errno::result(code).map(|_| number)
 }
@@ -263,8 +264,9 @@ pub(crate) fn in_child<T: Copy + 'static>(
 
     let mut every_signal = MaybeUninit::<libc::sigset_t>::uninit();
     let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: there is room for both sets; sigfillset writes the one, pthread_sigmask the other. With every
-    // signal blocked, no handler of the host can run in the child.
+    // SAFETY: there is room for both sets; sigfillset writes the one, pthread_sigmask the other. In the child
+    // every signal stays blocked: no handler of the host runs there, and what a terminal sends to the whole
+    // process group, which the host may ignore, does not end it.
     unsafe {
         libc::sigfillset(every_signal.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, every_signal.as_ptr(), mask.as_mut_ptr());
@@ -321,12 +323,6 @@ fn become_a_child(keep: RawFd) {
                 libc::close(descriptor);
             }
         }
-        for signal in 1..=libc::SIGRTMAX() {
-            libc::signal(signal, libc::SIG_DFL);
-        }
-        let mut no_signal = MaybeUninit::<libc::sigset_t>::uninit();
-        libc::sigemptyset(no_signal.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, no_signal.as_ptr(), ptr::null_mut());
         libc::chdir(c"/".as_ptr());
     }
 }
@@ -349,7 +345,7 @@ fn wait_for(pipe: &OwnedFd, deadline: Instant) -> nix::Result<bool> {
 fn reap(pid: c_long, kill: bool) {
     let Ok(pid) = libc::pid_t::try_from(pid) else { return };
     if kill {
-        // SAFETY: the child was not waited for, so the number is still its.
+        // SAFETY: nobody but us waits for a child without SIGCHLD, so the number is still its.
         unsafe { libc::kill(pid, libc::SIGKILL) };
     }
     for _ in 0..REAP_TRIES {

@@ -18,8 +18,8 @@ mod logging;
 mod module;
 pub mod mounts;
 pub mod policy;
+mod quoting;
 pub mod session;
 pub mod shared_root;
-mod shell_word;
 #[cfg(feature = "cli")]
 mod tree;

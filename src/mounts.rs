@@ -1,19 +1,20 @@
-//! Which paths lie on file systems of this machine's own.
+//! Which paths lie on file systems of this machine's own, and who has mounted the others.
 //!
 //! A network server, a FUSE daemon or an automounter that is dead leaves whoever touches its mount in a
-//! wait that nothing inside the process can end. So the question is put to the kernel's own list of mounts,
-//! and to no file system.
+//! wait that nothing inside the process can end. And on a directory of their own, users can mount a FUSE file
+//! system that says of what is in it that it is root's, or a victim's. So these questions are put to the
+//! kernel's own list of mounts, and to no file system.
 
 use std::fs::File;
 use std::io::Read;
 
 /// File systems that answer from this machine alone. What is not listed is treated like a network: that
-/// costs a login a child process, where the opposite mistake would cost it for good.
-const LOCAL: [&[u8]; 26] = [
+/// costs a login a child process, where the opposite mistake would cost it for good. What lies on top of
+/// another file system (overlay, ecryptfs) is as remote as that one may be.
+const LOCAL: [&[u8]; 24] = [
     b"bcachefs",
     b"btrfs",
     b"devtmpfs",
-    b"ecryptfs",
     b"erofs",
     b"exfat",
     b"ext2",
@@ -25,7 +26,6 @@ const LOCAL: [&[u8]; 26] = [
     b"msdos",
     b"nilfs2",
     b"ntfs3",
-    b"overlay",
     b"ramfs",
     b"reiserfs",
     b"rootfs",
@@ -38,7 +38,8 @@ const LOCAL: [&[u8]; 26] = [
     b"zfs",
 ];
 
-/// The longest list that is read, in bytes: about 100,000 mounts.
+/// The longest list that is read, in bytes: about 100,000 mounts. Users can make it long: FUSE lets them have
+/// 1,000, with paths as long as they like.
 const MAX_LIST: u64 = 16 * 1024 * 1024;
 
 /// The mounts of this process, as /proc/self/mountinfo lists them (proc(5)).
@@ -53,53 +54,59 @@ impl Mounts {
         let mut list = Vec::with_capacity(16 * 1024);
         let read =
             File::open("/proc/self/mountinfo").and_then(|file| file.take(MAX_LIST).read_to_end(&mut list));
-        if read.is_err() {
+        // What is not whole says nothing.
+        if read.is_err() || list.len() as u64 == MAX_LIST {
             list.clear();
         }
         Self(list)
     }
 
     /// Whether every mount on the way to this absolute path, its own included, is a local one. A mount that
-    /// another covers counts too: it may be the automounter that the other needed.
+    /// another covers counts too: it may be the automounter that the other needed. What is mounted at `/` counts
+    /// as local, whatever it is: without it no program of this host runs.
     #[must_use]
     pub fn are_local_up_to(&self, path: &str) -> bool {
-        let mut mounts = self.up_to(path).peekable();
-        mounts.peek().is_some() && mounts.all(|mount| LOCAL.contains(&mount.kind))
-    }
-
-    /// The first uid other than root's that has mounted a FUSE file system on the way to this absolute path:
-    /// whoever owns what is in there, it says what that user wants it to say.
-    #[must_use]
-    pub fn user_up_to(&self, path: &str) -> Option<u32> {
-        self.up_to(path)
-            .filter(|mount| mount.kind.starts_with(b"fuse"))
-            .filter_map(|mount| {
-                let mut options = mount.options.split(|&byte| byte == b',');
-                let user = options.find_map(|option| option.strip_prefix(b"user_id="))?;
-                std::str::from_utf8(user).ok()?.parse().ok()
+        let mut mounts = self.all().peekable();
+        mounts.peek().is_some()
+            && mounts.all(|mount| {
+                mount.point == b"/"
+                    || LOCAL.contains(&mount.kind)
+                    || !lies_below(path.as_bytes(), &unescape(mount.point))
             })
-            .find(|&user| user != 0)
     }
 
-    /// The mounts on the way to a path, its own included.
-    fn up_to<'a>(&'a self, path: &'a str) -> impl Iterator<Item = Mount<'a>> {
-        let lines = self.0.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
-        lines.filter_map(move |line| {
+    /// Who has mounted the file system with this id: a user, with FUSE; root, for all others. None, where the
+    /// list does not have it: it was mounted since. Allocates no memory.
+    pub(crate) fn mounter(&self, id: u64) -> Option<u32> {
+        let mount = self.all().find(|mount| mount.id == Some(id))?;
+        if !mount.kind.starts_with(b"fuse") {
+            return Some(0);
+        }
+        let mut options = mount.options.split(|&byte| byte == b',');
+        let user = options.find_map(|option| option.strip_prefix(b"user_id="))?;
+        std::str::from_utf8(user).ok()?.parse().ok()
+    }
+
+    fn all(&self) -> impl Iterator<Item = Mount<'_>> {
+        self.0.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(|line| {
             let mut fields = line.split(|&byte| byte == b' ');
-            // A line cut short is a mount on the way, of no known type.
-            if !fields.nth(4).is_none_or(|mount_point| lies_below(path.as_bytes(), &unescape(mount_point))) {
-                return None;
-            }
+            let id = fields.next().and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
+            // A line without a mount point is of a mount anywhere, of no known type.
+            let point = fields.nth(3).unwrap_or(b"");
             // Optional fields end with a dash; then come the type, the source and the options.
             let mut last = fields.skip_while(|field| *field != b"-").skip(1);
             let kind = last.next().unwrap_or_default();
-            Some(Mount { kind, options: last.nth(1).unwrap_or_default() })
+            Mount { id, point, kind, options: last.nth(1).unwrap_or_default() }
         })
     }
 }
 
 /// What the list says of a mount, as far as the module asks.
 struct Mount<'a> {
+    /// Its id, as statx(2) gives it too.
+    id: Option<u64>,
+    /// Where it is mounted, with octal escapes.
+    point: &'a [u8],
     /// The file system's type.
     kind: &'a [u8],
     /// Its options, with commas between.
@@ -137,13 +144,14 @@ mod tests {
     use super::*;
 
     const LIST: &[u8] = b"\
-22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+22 1 0:22 / / rw,relatime - overlay overlay rw,lowerdir=/a
 23 22 0:21 / /proc rw - proc proc rw
 40 22 0:40 / /srv/nfs rw shared:5 - nfs4 server:/export rw
 41 22 0:41 / /srv/team\\040cache rw shared:6 master:1 - fuse.sshfs host: rw,user_id=0,group_id=0,allow_other
 42 22 0:42 / /auto rw - autofs systemd-1 rw
 43 42 8:1 / /auto rw - xfs /dev/sda1 rw
 44 22 0:44 / /new rw - somefs none rw
+48 22 0:48 / /layered rw - overlay overlay rw,lowerdir=/srv/nfs
 45 22 8:2 / /local rw - xfs /dev/sda2 rw
 46 45 0:46 / /local/alice rw - nfs server:/alice rw
 47 45 0:47 / /local/bob rw,nosuid shared:9 - fuse bobs rw,user_id=2002,group_id=2002,allow_other
@@ -162,6 +170,7 @@ mod tests {
             "/srv/team cache/x",
             "/auto/x",
             "/new/x",
+            "/layered",
             "/local/alice",
             "/proc/1",
         ] {
@@ -172,18 +181,20 @@ mod tests {
     #[test]
     fn a_users_own_mount_is_told_from_roots() {
         let mounts = Mounts(LIST.to_vec());
-        assert_eq!(mounts.user_up_to("/local/bob"), Some(2002));
-        assert_eq!(mounts.user_up_to("/local/bob/root/alice"), Some(2002));
-        for path in ["/local", "/local/bobby", "/local/alice", "/srv/team cache/alice"] {
-            assert_eq!(mounts.user_up_to(path), None, "{path}");
+        assert_eq!(mounts.mounter(47), Some(2002));
+        for id in [22, 23, 40, 41, 45, 46] {
+            assert_eq!(mounts.mounter(id), Some(0), "{id}");
         }
+        assert_eq!(mounts.mounter(4), None);
+        let without_user = Mounts(b"9 1 0:9 / /x rw - fuse x rw,allow_other\n".to_vec());
+        assert_eq!(without_user.mounter(9), None);
     }
 
     #[test]
     fn nothing_is_local_without_a_list() {
         assert!(!Mounts(Vec::new()).are_local_up_to("/srv"));
         assert!(!Mounts(b"garbage\n".to_vec()).are_local_up_to("/srv"));
-        assert!(!Mounts([LIST, b"48 22 0:48"].concat()).are_local_up_to("/srv"));
+        assert!(!Mounts([LIST, b"49 22 0:49"].concat()).are_local_up_to("/srv"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::sys::stat::stat;
 use nix::unistd::{geteuid, gethostname};
 
 use crate::account::{Account, NssError};
@@ -177,8 +178,8 @@ fn run(request: &Request<'_>, purpose: Purpose) -> Report {
     let loaded = config::load(request.arguments);
     let mut outcome =
         decide(request, &loaded).and_then(|developer| developer.provision(&loaded.config, purpose));
-    // A screen locker, or a user namespace, can mend nothing, and its user need not hear of it.
-    if outcome.is_err() && purpose == Purpose::Find {
+    // A screen locker, or root of a user namespace, can mend nothing, and its user need not hear of it.
+    if outcome.is_err() && (purpose == Purpose::Find || !root_is_root()) {
         outcome = Err(Stop::Skip(Skip::Unprivileged));
     }
     let problems = match &outcome {
@@ -211,9 +212,7 @@ impl Root {
             Err(RootError { cause: RootCause::WouldWait, .. }) => {
                 let mounts = mounts.get_or_init(Mounts::read);
                 if mounts.are_local_up_to(path.as_str()) {
-                    Self::Local(SharedRoot::open(path, Patience::Wait))
-                } else if let Some(uid) = mounts.user_up_to(path.as_str()) {
-                    Self::Local(Err(SharedRoot::mounted_by(uid, path)))
+                    Self::Local(SharedRoot::open(path, Patience::Wait(mounts)))
                 } else {
                     Self::Remote
                 }
@@ -274,8 +273,8 @@ impl Developer<'_> {
             Root::Local(Err(error)) => Err((*error).into()),
             Root::Local(Ok(root)) => match provision.run(root, Patience::Cached) {
                 // A volume per user may be a remote one.
-                Err(CacheDirError::WouldWait) if self.is_local(&path) => {
-                    provision.run(root, Patience::Wait).map_err(Trouble::from)
+                Err(CacheDirError::WouldWait) if self.mounts().are_local_up_to(&path) => {
+                    provision.run(root, Patience::Wait(self.mounts())).map_err(Trouble::from)
                 }
                 Err(CacheDirError::WouldWait) => self.run_in_child(&provision, config.timeout),
                 provided => provided.map_err(Trouble::from),
@@ -302,15 +301,16 @@ impl Developer<'_> {
         }
     }
 
-    fn is_local(&self, path: &str) -> bool {
-        self.mounts.get_or_init(Mounts::read).are_local_up_to(path)
+    fn mounts(&self) -> &Mounts {
+        self.mounts.get_or_init(Mounts::read)
     }
 
     /// Opens the root and provisions in a process that can be left behind.
     fn run_in_child(&self, provision: &Provision<'_>, timeout: Duration) -> Result<Provided, Trouble> {
+        let patience = Patience::Wait(self.mounts());
         ffi::in_child(timeout, || {
-            let root = SharedRoot::open(self.path, Patience::Wait)?;
-            Ok(provision.run(&root, Patience::Wait)?)
+            let root = SharedRoot::open(self.path, patience)?;
+            Ok(provision.run(&root, patience)?)
         })
         .unwrap_or_else(|error| Err(Trouble::Child(error)))
     }
@@ -334,6 +334,12 @@ impl From<CacheDirError> for Trouble {
     fn from(error: CacheDirError) -> Self {
         Self::Directory(error)
     }
+}
+
+/// Whether uid 0 is the uid 0 that owns the system. In a user namespace `/` belongs to somebody that it does
+/// not know.
+fn root_is_root() -> bool {
+    stat("/").is_ok_and(|found| found.st_uid == 0)
 }
 
 /// The host's name up to the first dot.

@@ -15,7 +15,8 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 
 use crate::config::RootPath;
 use crate::ffi;
-use crate::shell_word::ShellWord;
+use crate::mounts::Mounts;
+use crate::quoting::ShellWord;
 
 /// Write permission for the group or for others. An access ACL shows in the group bits, as its mask.
 pub(crate) const OTHERS_MAY_WRITE: u32 = 0o022;
@@ -23,10 +24,11 @@ pub(crate) const OTHERS_MAY_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 
 /// Whether a file system may be asked, or only the kernel's caches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
-    /// Wait for whoever has the answer.
-    Wait,
+#[derive(Debug, Clone, Copy)]
+pub enum Patience<'a> {
+    /// Wait for whoever has the answer, on these mounts. On one that is not among them, since it was mounted
+    /// after the list was read, it is `WouldWait`.
+    Wait(&'a Mounts),
     /// Wait for nobody: what the caches do not have, or have from a file system that is not on a block
     /// device, is `WouldWait`.
     Cached,
@@ -37,6 +39,8 @@ pub enum Patience {
 pub struct SharedRoot {
     directory: OwnedFd,
     only_root_writes: bool,
+    /// The mount at `/`, which a process in a chroot does not find in its list of mounts.
+    top_mount: u64,
 }
 
 /// Why there is no shared root to use.
@@ -63,8 +67,6 @@ pub enum RootCause {
     NotRootOwned(u32),
     /// It has this mode, can be written by others, and is not sticky.
     Writable(u32),
-    /// It is a mount point in a sticky directory, where anybody may have mounted it.
-    MountPoint,
     /// It lies on a FUSE file system that this uid has mounted.
     MountedBy(u32),
     /// A system call failed.
@@ -78,7 +80,11 @@ impl RootError {
         let in_shell = ShellWord(path);
         match self.cause {
             RootCause::Absent => write!(f, "{path} does not exist"),
-            RootCause::WouldWait => write!(f, "{path} cannot be judged without waiting for its file system"),
+            RootCause::WouldWait => write!(
+                f,
+                "{path} lies on a file system that was not in the list of mounts a moment ago; log in again, and see \
+                 that /proc is mounted"
+            ),
             RootCause::Symlink => write!(
                 f,
                 "{path} is a symbolic link, which could be pointed elsewhere; set root to what this prints: \
@@ -90,18 +96,12 @@ impl RootError {
             }
             RootCause::NotRootOwned(uid) => write!(
                 f,
-                "{path} belongs to uid {uid}, who could replace what is in it; run: chown root {in_shell}"
+                "{path} belongs to uid {uid}, who could replace what is in it; run: chown -h root {in_shell}"
             ),
             RootCause::Writable(mode) => write!(
                 f,
                 "{path} (mode {mode:04o}) is writable by group or others without the sticky bit: they could replace \
                  another user's directory in it; run: chmod go-w {in_shell}"
-            ),
-            RootCause::MountPoint => write!(
-                f,
-                "{path} is a mount point in a sticky directory, where anybody may have mounted it; see who did, or \
-                 run: chmod go-w {}",
-                ShellWord(root.first_components(self.depth.saturating_sub(1)))
             ),
             RootCause::MountedBy(uid) => write!(
                 f,
@@ -117,38 +117,34 @@ impl RootError {
 
 impl SharedRoot {
     /// Walks to the root and judges every directory on the way.
-    pub fn open(path: &RootPath, patience: Patience) -> Result<Self, RootError> {
+    pub fn open(path: &RootPath, patience: Patience<'_>) -> Result<Self, RootError> {
         let at = |depth| move |cause| RootError { cause, depth };
-        let mut root = Self::step(AT_FDCWD, "/", MountPoints::Enter, patience).map_err(at(0))?;
+        let mut root = Self::step(AT_FDCWD, "/", None, patience).map_err(at(0))?;
         for (index, name) in path.components().enumerate() {
-            root = Self::step(root.as_fd(), name, root.mount_points(), patience).map_err(at(index + 1))?;
+            let top_mount = Some(root.top_mount);
+            root = Self::step(root.as_fd(), name, top_mount, patience).map_err(at(index + 1))?;
         }
         Ok(root)
-    }
-
-    /// The error for a root on a FUSE file system that an ordinary user has mounted.
-    pub(crate) fn mounted_by(uid: u32, path: &RootPath) -> RootError {
-        RootError { cause: RootCause::MountedBy(uid), depth: path.components().count() }
     }
 
     /// Opens and judges one component, never through a symbolic link.
     fn step(
         parent: BorrowedFd<'_>,
         name: &str,
-        mounts: MountPoints,
-        patience: Patience,
+        top_mount: Option<u64>,
+        patience: Patience<'_>,
     ) -> Result<Self, RootCause> {
-        let (directory, seen) =
-            open_and_look(parent, name, mounts, patience).map_err(|error| match error {
-                LookError::WouldWait => RootCause::WouldWait,
-                LookError::Failed(Errno::ENOENT) => RootCause::Absent,
-                LookError::Failed(Errno::ENOTDIR | Errno::ELOOP) if is_symlink(parent, name) => {
-                    RootCause::Symlink
-                }
-                LookError::Failed(Errno::ENOTDIR) => RootCause::NotADirectory,
-                LookError::Failed(Errno::EXDEV) => RootCause::MountPoint,
-                LookError::Failed(errno) => RootCause::Failed(errno),
-            })?;
+        let look = open_and_look(parent, name, top_mount, 0, patience);
+        let (directory, seen) = look.map_err(|error| match error {
+            LookError::WouldWait => RootCause::WouldWait,
+            LookError::MountedBy(uid) => RootCause::MountedBy(uid),
+            LookError::Failed(Errno::ENOENT) => RootCause::Absent,
+            LookError::Failed(Errno::ENOTDIR | Errno::ELOOP) if is_symlink(parent, name) => {
+                RootCause::Symlink
+            }
+            LookError::Failed(Errno::ENOTDIR) => RootCause::NotADirectory,
+            LookError::Failed(errno) => RootCause::Failed(errno),
+        })?;
         let only_root_writes = seen.mode & OTHERS_MAY_WRITE == 0;
         if seen.uid != 0 {
             return Err(RootCause::NotRootOwned(seen.uid));
@@ -156,7 +152,7 @@ impl SharedRoot {
         if !only_root_writes && seen.mode & STICKY == 0 {
             return Err(RootCause::Writable(seen.mode));
         }
-        Ok(Self { directory, only_root_writes })
+        Ok(Self { directory, only_root_writes, top_mount: top_mount.unwrap_or(seen.mount) })
     }
 
     /// Whether root alone can add a name to it; otherwise it is sticky.
@@ -165,10 +161,14 @@ impl SharedRoot {
         self.only_root_writes
     }
 
-    /// What to do about mount points in it. On a directory of their own anybody can mount, with fusermount's
-    /// help, a file system that says of what is in it that it is root's, or the victim's.
-    pub(crate) fn mount_points(&self) -> MountPoints {
-        if self.only_root_writes { MountPoints::Enter } else { MountPoints::Refuse }
+    /// Opens and looks at a directory in it. A FUSE file system there must be root's, or this user's.
+    pub(crate) fn look(
+        &self,
+        name: &str,
+        user: u32,
+        patience: Patience<'_>,
+    ) -> Result<(OwnedFd, Seen), LookError> {
+        open_and_look(self.directory.as_fd(), name, Some(self.top_mount), user, patience)
     }
 }
 
@@ -178,15 +178,6 @@ impl AsFd for SharedRoot {
     }
 }
 
-/// Whether a directory may be the top of another file system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MountPoints {
-    /// It may: only root can have mounted it.
-    Enter,
-    /// It may not.
-    Refuse,
-}
-
 /// What a directory is judged by.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen {
@@ -194,41 +185,55 @@ pub(crate) struct Seen {
     pub(crate) uid: u32,
     /// Its permissions, setuid, setgid and sticky bits.
     pub(crate) mode: u32,
+    /// The id of the mount it lies on; 0 where the kernel does not tell (Linux before 5.8).
+    mount: u64,
 }
 
 /// Why a directory was not opened and looked at.
 pub(crate) enum LookError {
     /// Only its file system could tell.
     WouldWait,
+    /// It lies on a FUSE file system that this user has mounted.
+    MountedBy(u32),
     /// A system call failed.
     Failed(Errno),
 }
 
-/// Opens a directory beneath another, never through a symbolic link, and looks at it.
-pub(crate) fn open_and_look(
-    parent: impl AsFd,
+/// Opens a directory beneath another, never through a symbolic link, and looks at it. It is on the mount at
+/// `/`, or on one that root or `user` has mounted.
+fn open_and_look(
+    parent: BorrowedFd<'_>,
     name: &str,
-    mounts: MountPoints,
-    patience: Patience,
+    top_mount: Option<u64>,
+    user: u32,
+    patience: Patience<'_>,
 ) -> Result<(OwnedFd, Seen), LookError> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     match patience {
-        Patience::Wait => {
-            let opened = match mounts {
-                MountPoints::Enter => openat(parent, name, flags, Mode::empty()),
-                MountPoints::Refuse => open_in_mount(parent, name, flags),
-            };
-            let directory = opened.map_err(LookError::Failed)?;
+        Patience::Wait(mounts) => {
+            let directory = openat(parent, name, flags, Mode::empty()).map_err(LookError::Failed)?;
+            // From memory: until it is known whose it is, nothing is asked of it.
+            let mount = ffi::stat_in_memory(&directory).map_or(0, |found| found.stx_mnt_id);
+            if mount != 0 && top_mount.is_some_and(|top| top != mount) {
+                match mounts.mounter(mount) {
+                    None => return Err(LookError::WouldWait),
+                    Some(mounter) if mounter != 0 && mounter != user => {
+                        return Err(LookError::MountedBy(mounter));
+                    }
+                    Some(_) => {}
+                }
+            }
             let found = fstat(&directory).map_err(LookError::Failed)?;
-            Ok((directory, Seen { uid: found.st_uid, mode: found.st_mode & 0o7777 }))
+            Ok((directory, Seen { uid: found.st_uid, mode: found.st_mode & 0o7777, mount }))
         }
         Patience::Cached => {
-            let directory = open_in_memory(parent, name, flags, mounts)?;
+            let directory = open_in_memory(parent, name, flags)?;
             match ffi::stat_in_memory(&directory) {
-                // Major number 0 is for file systems without a block device, the remote ones among them.
+                // Major number 0 is for file systems without a block device: the remote ones are among them,
+                // and all that users can mount.
                 Ok(found) if found.stx_dev_major != 0 => {
                     let mode = u32::from(found.stx_mode) & 0o7777;
-                    Ok((directory, Seen { uid: found.stx_uid, mode }))
+                    Ok((directory, Seen { uid: found.stx_uid, mode, mount: found.stx_mnt_id }))
                 }
                 Ok(_) | Err(_) => Err(LookError::WouldWait),
             }
@@ -237,17 +242,11 @@ pub(crate) fn open_and_look(
 }
 
 /// Opens what stands at a name beneath a directory as far as the kernel's caches know it.
-pub(crate) fn open_in_memory(
-    parent: impl AsFd,
-    name: &str,
-    flags: OFlag,
-    mounts: MountPoints,
-) -> Result<OwnedFd, LookError> {
+pub(crate) fn open_in_memory(parent: impl AsFd, name: &str, flags: OFlag) -> Result<OwnedFd, LookError> {
     // RESOLVE_CACHED looks a name up in memory or not at all: it triggers no automount, and asks no server
     // whether what is in memory still holds (openat2(2), since Linux 5.12).
-    let mut resolve = ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED);
-    resolve.set(ResolveFlag::RESOLVE_NO_XDEV, mounts == MountPoints::Refuse);
-    openat2(parent, name, OpenHow::new().flags(flags).resolve(resolve)).map_err(|errno| match errno {
+    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED));
+    openat2(parent, name, how).map_err(|errno| match errno {
         // Not in memory; no such flag; no such call; a seccomp filter that does not know it. And no directory:
         // to say what it is instead takes another look.
         Errno::EAGAIN | Errno::EINVAL | Errno::ENOSYS | Errno::EPERM | Errno::ENOTDIR | Errno::ELOOP => {

@@ -224,7 +224,7 @@ impl Verdict {
                 CacheDirError::NotADirectory(_) => "not-a-directory",
                 CacheDirError::WrongOwner(_) => "wrong-owner",
                 CacheDirError::Writable(_) => "writable",
-                CacheDirError::MountPoint => "mount-point",
+                CacheDirError::MountedBy(_) => "mount-point",
                 CacheDirError::UnsafeStaging | CacheDirError::NoId | CacheDirError::NoExclusiveRename => {
                     "missing"
                 }

@@ -26,8 +26,9 @@ use super::{Exit, Globals, UsageError};
 use crate::cache_dir::{ACLS, STAGING, others_can_enter};
 use crate::config::{self, GroupRef, RootPath};
 use crate::ffi;
+use crate::mounts::Mounts;
+use crate::quoting::ShellWord;
 use crate::shared_root::{Patience, RootCause, SharedRoot};
-use crate::shell_word::ShellWord;
 
 /// Make the shared root, or make an existing one safe, and write the configuration
 ///
@@ -317,7 +318,7 @@ pub(super) fn is_the_systems(path: &str) -> bool {
 /// What must change at the root and on the way to it.
 pub(super) fn plan_root(root: &RootPath, plan: &mut Plan) -> anyhow::Result<()> {
     let staging = format!("{root}/{STAGING}");
-    let opened = SharedRoot::open(root, Patience::Wait);
+    let opened = SharedRoot::open(root, Patience::Wait(&Mounts::read()));
     let count = root.components().count();
     match opened {
         Err(error) if error.cause == RootCause::Absent => {
@@ -346,7 +347,7 @@ pub(super) fn plan_root(root: &RootPath, plan: &mut Plan) -> anyhow::Result<()> 
         Staging::InOrder => {}
         Staging::Unsafe => plan.refuse(
             format!("{staging} is not a directory of root's that nobody else can enter"),
-            vec![format!("rm -r {}", ShellWord(&staging))],
+            vec![format!("rm -r --one-file-system {}", ShellWord(&staging))],
         ),
     }
     Ok(())

@@ -9,6 +9,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use serde_json::Value;
 
 use super::{Color, Globals, UsageError};
+use crate::quoting::{Escaped, is_unprintable};
 
 /// The number of the JSON format: a field once published keeps its name and its meaning.
 pub(super) const SCHEMA: u32 = 1;
@@ -184,33 +185,7 @@ pub(super) fn complain_at_length(text: &str) {
     let _ = io::stderr().write_all(lines.join("\n").as_bytes());
 }
 
-/// Text in which nothing can steer a terminal, or pass for other text.
+/// What a terminal is shown of a name, a path or a message.
 pub(super) fn escaped(text: &str) -> String {
-    let mut safe = String::new();
-    for character in text.chars() {
-        if is_unprintable(character) {
-            let _ = write!(safe, "{}", character.escape_unicode());
-        } else {
-            safe.push(character);
-        }
-    }
-    safe
-}
-
-/// Control characters, and what reorders or hides text.
-fn is_unprintable(character: char) -> bool {
-    character.is_control()
-        || matches!(character,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_printed_can_steer_a_terminal() {
-        assert_eq!(escaped("a\x1b[2Jb\u{9b}1m\u{202e}c\r\n"), "a\\u{1b}[2Jb\\u{9b}1m\\u{202e}c\\u{d}\\u{a}");
-        assert_eq!(escaped("Zoë/ß 木"), "Zoë/ß 木");
-    }
+    Escaped(text).to_string()
 }

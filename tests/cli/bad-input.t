@@ -126,7 +126,7 @@ cargo-targetctl: /etc/security/cargo-target.conf:4: unknown key `favourite`
 [3]
 
 $ chmod 0666 /etc/security/cargo-target.conf; mkdir /srv/cargo-target; cargo-targetctl check alice --root /srv/cargo-target
-cargo-targetctl: /etc/security/cargo-target.conf: belongs to uid 0 with mode 0666, but whoever can write it decides for root; run: chown root /etc/security/cargo-target.conf; chmod go-w /etc/security/cargo-target.conf
+cargo-targetctl: /etc/security/cargo-target.conf: belongs to uid 0 with mode 0666, but whoever can write it decides for root; look into it, then run: chown root /etc/security/cargo-target.conf; chmod go-w /etc/security/cargo-target.conf
 No line of /etc/pam.d names pam_cargo_target.so for sessions of sshd: this is what they would get.
 USER   UID   DECISION  REASON     DIRECTORY  STATE  VARIABLES
 alice  2001  refuse    see below  -          -      -

@@ -10,7 +10,7 @@ exit 0
 $ mv /srv/alice /srv/cargo-target/alice; chown carol /srv/cargo-target/alice; cargo-targetctl doctor
 problem: alice gets nothing: /srv/cargo-target/alice belongs to uid 2003, not to uid 2001: whoever owns it could plant build scripts
     look into it, then move it away
-    # mv /srv/cargo-target/alice /srv/cargo-target/alice.old
+    # mv -nT /srv/cargo-target/alice /srv/cargo-target/alice.old
 1 problem.
 [3]
 

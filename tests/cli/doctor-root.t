@@ -109,7 +109,7 @@ No problem found.
 $ umount /srv/cargo-target; rm -r /srv/cargo-target/.staging; touch /srv/cargo-target/.staging; cargo-targetctl doctor
 problem: /srv/cargo-target/.staging is not a directory of root's that nobody else can enter: no directory can be made
     remove it
-    # rm -r /srv/cargo-target/.staging
+    # rm -r --one-file-system /srv/cargo-target/.staging
 1 problem.
 [3]
 

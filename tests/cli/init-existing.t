@@ -30,7 +30,7 @@ To do:
     write /etc/security/cargo-target.conf: root = /srv/shared
 Done.
 1 member's directory is there and in order.
-bob: /srv/shared/bob belongs to uid 2001, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv /srv/shared/bob /srv/shared/bob.old
+bob: /srv/shared/bob belongs to uid 2001, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv -nT /srv/shared/bob /srv/shared/bob.old
 Next:
     see which lines PAM lacks: cargo-targetctl doctor
     see what a login would get: cargo-targetctl check
@@ -61,7 +61,7 @@ $ cargo-targetctl init --root /srv/link --json </dev/null
     {
       "decision": "refuse",
       "directory": "/srv/shared/bob",
-      "reason": "/srv/shared/bob belongs to uid 2001, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv /srv/shared/bob /srv/shared/bob.old",
+      "reason": "/srv/shared/bob belongs to uid 2001, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv -nT /srv/shared/bob /srv/shared/bob.old",
       "user": "bob"
     }
   ],
@@ -82,7 +82,7 @@ To do:
     set the mode of /srv/shared to 0755 (it is 1777)
 Done.
 1 member's directory is there and in order.
-bob: /srv/shared/bob belongs to uid 2001, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv /srv/shared/bob /srv/shared/bob.old
+bob: /srv/shared/bob belongs to uid 2001, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv -nT /srv/shared/bob /srv/shared/bob.old
 Next:
 
 $ stat -c '%A %U:%G' /srv/shared

@@ -82,7 +82,7 @@ cargo-targetctl: /srv/dangling leads nowhere: No such file or directory (os erro
 # Somebody has taken the name of .staging.
 $ mkdir -m 0755 /srv/y; mkdir -m 0777 /srv/y/.staging; cargo-targetctl init --root /srv/y --yes
 refused: /srv/y/.staging is not a directory of root's that nobody else can enter
-    rm -r /srv/y/.staging
+    rm -r --one-file-system /srv/y/.staging
 Nothing was changed.
 [3]
 

@@ -303,7 +303,7 @@ sandboxed! {
         std::os::unix::fs::chown(root, Some(3001), None).unwrap();
         remedied("another's root", "run: ");
         fs::write(format!("{root}/.staging"), "").unwrap();
-        remedied("unsafe .staging", "remove it: ");
+        remedied("unsafe .staging", "move it away: ");
         assert_eq!(host.login(b"alice").exported, Some(format!("{root}/alice")));
         mode(&format!("{root}/alice"), 0o770);
         remedied("open directory", "then run: ");

@@ -9,6 +9,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
 use pam_cargo_target::cache_dir::{DirName, Owner, Provided, Provision, Purpose};
 use pam_cargo_target::config::{self, Config};
+use pam_cargo_target::mounts::Mounts;
 use pam_cargo_target::shared_root::{Patience, SharedRoot};
 
 use crate::sandbox::sandboxed;
@@ -59,10 +60,11 @@ sandboxed! {
         let name = DirName::new("alice", "alice".into()).unwrap();
         let owner = Owner { uid: 2001, gid: 2001 };
         let provision = Provision { name: &name, owner, mode: configured("").mode, purpose: Purpose::Provide };
+        let mounts = Mounts::read();
         let session = || {
             count(|| {
-                let root = SharedRoot::open(&root, Patience::Wait).ok()?;
-                Some(provision.run(&root, Patience::Wait))
+                let root = SharedRoot::open(&root, Patience::Wait(&mounts)).ok()?;
+                Some(provision.run(&root, Patience::Wait(&mounts)))
             })
         };
 

@@ -514,7 +514,7 @@ sandboxed! {
         refused("writable ancestor", "/srv/team/cache", "/srv/team (mode 0757) is writable");
         mode("/srv/team", 0o755);
         chown("/srv/team", Some(2002), None).unwrap();
-        refused("another's ancestor", "/srv/team/cache", "run: chown root /srv/team");
+        refused("another's ancestor", "/srv/team/cache", "run: chown -h root /srv/team");
         chown("/srv/team", Some(0), None).unwrap();
         assert_eq!(host.session("sshd", Some(b"alice"), "root=/srv/team/cache on_error=fail", &[]).code, PAM_SUCCESS);
 

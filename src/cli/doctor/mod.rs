@@ -22,6 +22,7 @@ use super::output::{self, Output, SCHEMA, Style};
 use super::settings::{self, Settings, slices};
 use super::{Exit, Globals, init};
 use crate::cache_dir::{self, TAG_NAME};
+use crate::mounts::Mounts;
 use crate::session::{self, Request, Stop};
 use crate::shared_root::{Patience, SharedRoot};
 
@@ -167,7 +168,7 @@ impl Patient {
             Fix::Root(change) => init::apply(change, root.context("no root is configured")?),
             Fix::Sweep => {
                 let root = root.context("no root is configured")?;
-                let opened = SharedRoot::open(root, Patience::Wait);
+                let opened = SharedRoot::open(root, Patience::Wait(&Mounts::read()));
                 let opened = opened.map_err(|error| Stop::Root(root.clone(), error).to_string());
                 cache_dir::sweep(&opened.map_err(anyhow::Error::msg)?)
                     .map_err(|_| anyhow::anyhow!(".staging cannot be used"))

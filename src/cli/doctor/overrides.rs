@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::{Finding, Gravity, Patient};
 use crate::config::Export;
 use crate::mounts::Mounts;
-use crate::shell_word::ShellWord;
+use crate::quoting::ShellWord;
 
 /// Files of the host that set variables for everybody; of a directory, all files in it.
 const FILES: [(&str, &str); 17] = [

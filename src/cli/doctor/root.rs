@@ -19,9 +19,9 @@ use crate::cli::init;
 use crate::config::{Config, RootPath};
 use crate::ffi::{self, ChildError};
 use crate::mounts::Mounts;
+use crate::quoting::ShellWord;
 use crate::session::{self, Stop};
 use crate::shared_root::{Patience, RootCause, RootError, SharedRoot};
-use crate::shell_word::ShellWord;
 
 /// Below this, in bytes, a build of any size fails.
 const LITTLE_SPACE: u64 = 1 << 30;
@@ -60,7 +60,7 @@ pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) -> anyhow:
             return Ok(());
         }
     }
-    let root = match SharedRoot::open(path, Patience::Wait) {
+    let root = match SharedRoot::open(path, Patience::Wait(&Mounts::read())) {
         Ok(root) => root,
         Err(error) => {
             findings.push(refused(path, error));
@@ -83,7 +83,8 @@ pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) -> anyhow:
 
 /// Opens a root in a child: its server may be dead, and whoever touches it then waits without end.
 fn knock(path: &RootPath, config: &Config) -> Result<(), ChildError> {
-    ffi::in_child(config.timeout, || SharedRoot::open(path, Patience::Wait).map(drop)).map(drop)
+    ffi::in_child(config.timeout, || SharedRoot::open(path, Patience::Wait(&Mounts::read())).map(drop))
+        .map(drop)
 }
 
 /// Whether the root's file system does not answer.
@@ -110,7 +111,7 @@ fn refused(path: &RootPath, error: RootError) -> Finding {
             finding.run(again).fix(Fix::Root(init::Change::Mode { path, mode }))
         }
         RootCause::NotRootOwned(_) => {
-            finding.run(format!("chown root {}", ShellWord(path.first_components(error.depth))))
+            finding.run(format!("chown -h root {}", ShellWord(path.first_components(error.depth))))
         }
         RootCause::Writable(_) => {
             finding.run(format!("chmod go-w {}", ShellWord(path.first_components(error.depth))))
@@ -211,7 +212,7 @@ fn examine_staging(path: &RootPath, root: &OwnedFd, findings: &mut Vec<Finding>)
                 format!("{shown} is not a directory of root's that nobody else can enter: no directory can be made"),
                 "remove it",
             )
-            .run(format!("rm -r {}", ShellWord(&shown))),
+            .run(format!("rm -r --one-file-system {}", ShellWord(&shown))),
         ),
         Ok(init::Staging::InOrder) => {
             let Ok(staging) = openat(root, STAGING, DIRECTORY, Mode::empty()) else { return };

@@ -17,6 +17,7 @@ use crate::cache_dir::{STAGING, TAG_NAME};
 use crate::cli::accounts::Person;
 use crate::cli::init;
 use crate::config::RootPath;
+use crate::mounts::Mounts;
 use crate::shared_root::{Patience, SharedRoot};
 use crate::tree::{self, Kind, Seen, each_name, open_directory, open_file};
 
@@ -228,7 +229,7 @@ fn is_roots_alone(path: &Path) -> bool {
         return true;
     }
     let path = path.to_str().and_then(|path| RootPath::parse(path).ok());
-    path.and_then(|path| SharedRoot::open(&path, Patience::Wait).ok())
+    path.and_then(|path| SharedRoot::open(&path, Patience::Wait(&Mounts::read())).ok())
         .is_some_and(|root| root.only_root_writes())
 }
 
