@@ -1,10 +1,11 @@
 /*
- * attacker KIND NAME TARGET
+ * attacker KIND NAME TARGET HOME
  *
  * What an ordinary user can do to a victim's login without end, as fast as the kernel lets them: the attacks
  * of tests/integration/attack.rs, which starts this as that user, in the directory to attack, and kills it.
  * NAME is the entry to attack. TARGET is a directory of root's that must stay as it is, with a file `shadow`
- * in it and the victim's home beside it. What the attacker makes beside NAME is called m.*.
+ * in it; HOME is one of the victim's, which is not the one to be used. What the attacker makes beside NAME is
+ * called m.*.
  *
  * Standard input is a file that is mapped and holds two counts: the calls tried, and those that changed a name.
  */
@@ -21,8 +22,8 @@
 #include <unistd.h>
 
 static _Atomic uint64_t *counts;
-static const char *name, *target;
-static char shadow[4096], missing[4096], home[4096], above[4096];
+static const char *name, *target, *home;
+static char shadow[4096], missing[4096], above[4096];
 
 /* Counts a call and returns its result. */
 static int did(int result)
@@ -205,15 +206,15 @@ static void prepare(const char *kind)
 
 int main(int argc, char **argv)
 {
-    if (argc != 4 || geteuid() == 0) {
-        fprintf(stderr, "usage, as an ordinary user: attacker KIND NAME TARGET\n");
+    if (argc != 5 || geteuid() == 0) {
+        fprintf(stderr, "usage, as an ordinary user: attacker KIND NAME TARGET HOME\n");
         return 2;
     }
     name = argv[2];
     target = argv[3];
+    home = argv[4];
     snprintf(shadow, sizeof shadow, "%s/shadow", target);
     snprintf(missing, sizeof missing, "%s/made-through-a-link", target);
-    snprintf(home, sizeof home, "%s/../home", target);
     snprintf(above, sizeof above, "%s/..", target);
     counts = mmap(NULL, 2 * sizeof *counts, PROT_READ | PROT_WRITE, MAP_SHARED, 0, 0);
     if (counts == MAP_FAILED) {

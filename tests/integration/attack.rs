@@ -32,8 +32,10 @@ const ROOT: &str = "/srv/team/cache";
 const CANARY: &str = "/srv/canary";
 /// Where the links of the attacker point to: root's, with a file `shadow`.
 const TARGET: &str = "/srv/canary/target";
-/// Or to this: the victim's own, but not the victim's cache.
+/// Or to this: the victim's own, but not the victim's cache. As seen from the root, too: a link that starts at
+/// `/` leaves the file system, which a module may have other reasons to refuse.
 const HOME: &str = "/srv/canary/home";
+const HOME_FROM_ROOT: &str = "../../canary/home";
 const TAG_NAME: &str = "CACHEDIR.TAG";
 
 const ALICE: User = User::new("alice", 2001);
@@ -341,7 +343,7 @@ impl Attacker {
             .args([format!("--reuid={}", MALLORY.uid), format!("--regid={}", MALLORY.gid)])
             .args(["--init-groups", "--"])
             .arg(program)
-            .args([attack.kind, attack.name, TARGET])
+            .args([attack.kind, attack.name, TARGET, HOME_FROM_ROOT])
             .current_dir(attack.at)
             .stdin(Stdio::from(counts.try_clone().unwrap()))
             .spawn()
@@ -607,6 +609,18 @@ sandboxed! {
     fn nobody_wins_in_a_sticky_root() {
         let all = nobody_wins(Sticky, SHORT);
         assert!(all.exported > 0 && all.exported < all.logins, "{all}");
+    }
+
+    /// On a block device the module believes what the kernel remembers of names: the attacker changes what it
+    /// remembers.
+    fn nobody_wins_in_a_sticky_root_on_a_disk() {
+        let image = "/tmp/attacked.img";
+        File::create(image).unwrap().set_len(64 << 20).unwrap();
+        succeeded(&Command::new("mkfs.ext4").args(["-q", image]).output().unwrap());
+        succeeded(&Command::new("mount").args(["-o", "loop", image, "/srv"]).output().unwrap());
+        let all = nobody_wins(Sticky, Goal::Both { logins: 300, swaps: 20_000 });
+        assert!(all.exported > 0 && all.exported < all.logins, "{all}");
+        succeeded(&Command::new("umount").arg("/srv").output().unwrap());
     }
 
     fn nobody_wins_in_a_group_writable_root() {
