@@ -357,6 +357,6 @@ mod tests {
         assert_eq!(date(0), "1970-01-01 00:00 UTC");
         assert_eq!(date(951_827_696), "2000-02-29 12:34 UTC");
         assert_eq!(date(-1), "1969-12-31 23:59 UTC");
-        assert_eq!(date_for_names(Duration::from_secs(1_795_000_000)), "20261118-114640");
+        assert_eq!(date_for_names(Duration::from_secs(1_795_000_000)), "20261118-110640");
     }
 }
