@@ -3,7 +3,9 @@
 //! At session open it reads its [configuration](config), asks who the user is ([account]), decides whether
 //! they are a developer of the workspace ([policy]), opens the [shared root](shared_root), finds or makes
 //! the user's own directory in it ([`cache_dir`]), and puts its path in the session's environment. The
-//! [session] module tells this story in order; `module` is the door that libpam knocks at.
+//! [session] module tells this story in order; `module` is the door that libpam knocks at, and `logging` what
+//! it says. [mounts] tells which roots may hang, so that they are left to a child process; `ffi` has the calls
+//! that need unsafe code, `quoting` what makes names fit for a log and a shell.
 //!
 //! It runs as root, inside sshd, in every login of everyone. Hence the order of its virtues: never stop a
 //! login; never be tricked into giving anything away; be right; be fast; be short enough to read.

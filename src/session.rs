@@ -198,7 +198,8 @@ struct Developer<'a> {
     mounts: OnceCell<Mounts>,
 }
 
-/// The shared root, as far as it may be touched from here.
+/// The shared root, as far as it may be touched from here. First only the kernel's memory is asked; what is not
+/// there is looked up if every mount on the way is local; everything else is left to a child with a timeout.
 enum Root {
     /// It is on this machine, and was opened.
     Local(Result<SharedRoot, RootError>),
@@ -228,6 +229,7 @@ fn decide<'a>(request: &Request<'_>, loaded: &'a Loaded) -> Result<Developer<'a>
     if !config.services.allow(request.service) {
         return Err(Skip::Service(request.service.into()).into());
     }
+    // With a problem, `root` may only be mistyped: a developer is told.
     if config.root.is_none() && loaded.problems.is_empty() {
         return Err(Skip::NoRootConfigured.into());
     }
