@@ -23,5 +23,3 @@ pub mod policy;
 mod quoting;
 pub mod session;
 pub mod shared_root;
-#[cfg(feature = "cli")]
-mod tree;
