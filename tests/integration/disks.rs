@@ -104,10 +104,14 @@ impl Host {
             }
             break_disk();
             self.fails("alice", &["<83>", cause, "see that"]);
-            let in_root: &[&str] = if round == 1 { &[".staging", "bob"] } else { &[] };
-            assert_eq!(names_in(ROOT), in_root.iter().map(ToString::to_string).collect());
-            if round == 1 {
+            // The last free block may just do for `.staging`, which is nobody's directory.
+            let mut in_root = names_in(ROOT);
+            if in_root.remove(".staging") {
                 assert_eq!(names_in(&format!("{ROOT}/.staging")), BTreeSet::new());
+            }
+            let others: &[&str] = if round == 1 { &["bob"] } else { &[] };
+            assert_eq!(in_root, others.iter().map(ToString::to_string).collect());
+            if round == 1 {
                 self.finds(BOB);
                 assert!(!Path::new(&format!("{ROOT}/bob/{TAG}")).exists(), "half a tag was left");
             }
@@ -171,12 +175,17 @@ fn make_root() {
 
 /// Writes until there is no room for a single byte more. What was promised to delayed allocation is settled
 /// before it is believed.
+/// Until nothing more goes in: what a file system kept for itself while it wrote can come free afterwards.
 fn fill_up() {
     let mut filler = File::options().create(true).append(true).open(FILLER).unwrap();
-    for chunk in [64 * 1024, 512, 1] {
-        while filler.write_all(&vec![b'x'; chunk]).is_ok() {}
-        filler.sync_all().ok();
-        nix::unistd::sync();
+    let mut filled = None;
+    while filled != Some(filler.metadata().unwrap().len()) {
+        filled = Some(filler.metadata().unwrap().len());
+        for chunk in [64 * 1024, 512, 1] {
+            while filler.write_all(&vec![b'x'; chunk]).is_ok() {}
+            filler.sync_all().ok();
+            nix::unistd::sync();
+        }
     }
 }
 
