@@ -187,9 +187,11 @@ pub fn load(arguments: &[&[u8]]) -> Loaded {
     }
 }
 
-/// The last `conf=` among the arguments. A path that is not UTF-8 names a file that does not exist.
-fn file_named_in(arguments: &[&[u8]]) -> Option<String> {
-    let path = arguments.iter().rev().find_map(|argument| argument.strip_prefix(b"conf="))?;
+/// The last `conf` among the arguments; without a value it names no file that can be used. A path that is not
+/// UTF-8 names a file that does not exist.
+pub(crate) fn file_named_in(arguments: &[&[u8]]) -> Option<String> {
+    let mut settings = arguments.iter().rev().map(|argument| split(argument));
+    let path = settings.find_map(|(key, value)| (key == b"conf").then(|| value.unwrap_or_default()))?;
     Some(String::from_utf8_lossy(path).into_owned())
 }
 
@@ -266,10 +268,10 @@ pub fn parse(arguments: &[&[u8]], path: &str, content: Result<&[u8], &Unreadable
 
     let mut from_line = Settings::default();
     for (index, argument) in arguments.iter().enumerate() {
-        if argument.starts_with(b"conf=") {
+        let (key, value) = split(argument);
+        if key == b"conf" {
             continue;
         }
-        let (key, value) = split(argument);
         if let Err(cause) = from_line.put(key, value) {
             problems.push(Problem { place: Place::Argument(index + 1), cause });
         }

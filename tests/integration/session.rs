@@ -454,7 +454,14 @@ sandboxed! {
         let named = |line: &str| host.session("sshd", Some(b"alice"), line, &[]);
         assert_eq!(named("conf=/etc/security/real.conf").made.len(), 1);
         host.reset();
+        // With blanks it is the same setting, and without a value it does not fall back on the default file.
+        for line in ["[conf = /etc/security/real.conf]", "[ conf=/etc/security/real.conf ]"] {
+            assert_eq!(named(line).made.len(), 1, "{line}");
+            host.reset();
+        }
         for (line, part) in [
+            ("conf root=/srv/cargo-target", "is not an absolute path"),
+            ("[conf /etc/security/real.conf]", "is not an absolute path"),
             ("conf=/etc/security/gone.conf root=/srv/cargo-target", "/etc/security/gone.conf: does not exist"),
             ("conf=real.conf root=/srv/cargo-target", "real.conf: is not an absolute path"),
             ("conf= root=/srv/cargo-target", "is not an absolute path"),
