@@ -160,7 +160,7 @@ pub(crate) fn try_lock(file: impl AsFd, operation: c_int) -> nix::Result<()> {
 /// statx(2) from memory: nothing is asked of a server, and no automount is triggered.
 pub(crate) fn stat_in_memory(file: impl AsFd) -> nix::Result<libc::statx> {
     let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC | libc::AT_NO_AUTOMOUNT;
-    let wanted = libc::STATX_TYPE | libc::STATX_MODE | libc::STATX_UID;
+    let wanted = libc::STATX_TYPE | libc::STATX_MODE | libc::STATX_UID | libc::STATX_INO;
     let asked = wanted | libc::STATX_MNT_ID;
     let mut found = MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: the descriptor is open for as long as it is borrowed, the path is empty and ends with a NUL,
@@ -235,13 +235,15 @@ pub(crate) fn in_child<T: Copy + 'static>(
         libc::sigfillset(every_signal.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, every_signal.as_ptr(), mask.as_mut_ptr());
     }
+    // SAFETY: it takes nothing and changes nothing.
+    let parent = unsafe { libc::getpid() };
     // SAFETY: without flags and with no stack of its own, this is fork(2) but for the exit signal (the low
     // byte of the flags), the handlers of pthread_atfork(3), and the locks of libc, none of which the child
     // takes. All arguments are 0, so their order, which differs between architectures, does not matter.
     let pid = unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) };
     if pid == 0 {
         let end = ExitOnDrop;
-        become_a_child(tell.as_raw_fd());
+        become_a_child(tell.as_raw_fd(), parent);
         answer.put(work());
         // SAFETY: the descriptor is open, and there is one byte to write.
         unsafe { libc::write(tell.as_raw_fd(), c"!".as_ptr().cast(), 1) };
@@ -273,11 +275,15 @@ impl Drop for ExitOnDrop {
     }
 }
 
-/// In the child: lets go of all that was the host's, except for one descriptor.
-fn become_a_child(keep: RawFd) {
+/// In the child: lets go of all that was the host's, except for one descriptor, and dies when the host does.
+fn become_a_child(keep: RawFd, parent: libc::pid_t) {
     // SAFETY: these calls touch this process alone, which runs nothing but our code from here on; no
     // descriptor that is closed is used again.
     unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if libc::getppid() != parent {
+            libc::_exit(0);
+        }
         let below = if keep == 0 { 0 } else { libc::syscall(libc::SYS_close_range, 0, keep - 1, 0) };
         let above = libc::syscall(libc::SYS_close_range, keep + 1, c_uint::MAX, 0);
         if below < 0 || above < 0 {

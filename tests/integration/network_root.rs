@@ -480,6 +480,25 @@ sandboxed! {
         assert_eq!(session.children().len(), 0);
     }
 
+    /// A host that is killed while it waits leaves nobody behind. The child waits for a server that delays its
+    /// answers: a wait that has begun is not ended by a signal, so that it is seen to end at the next call.
+    fn child_of_a_host_that_dies_dies_too() {
+        let host = Host::new();
+        let _server = Fuse::mount(ROOT, "delay=200");
+        let stack = format!("session required {} root={ROOT} timeout=60\n", module_path().display());
+        fs::write(format!("{SERVICES}/module"), stack).unwrap();
+        let mut process = Command::new(&host.program[0]).args([SERVICES, "module", "alice"]).spawn().unwrap();
+        let children = || -> Vec<u32> {
+            processes().iter().filter(|found| found.parent == process.id()).map(|found| found.id).collect()
+        };
+        wait_until("there is a child", || !children().is_empty());
+        let child = children()[0];
+        process.kill().unwrap();
+        process.wait().unwrap();
+        wait_until("the child is gone", || processes().iter().all(|found| found.id != child));
+        assert!(!Path::new(&format!("{ROOT}/alice")).exists(), "it went on making the directory");
+    }
+
     /// Where there can be no child, or no pipe to it, the login goes on.
     fn child_that_cannot_be_made_is_a_fault() {
         let host = Host::new();
