@@ -11,20 +11,22 @@ use std::ffi::CStr;
 use std::fmt::{self, Display, Formatter};
 use std::iter;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat, renameat2};
+use nix::fcntl::{OFlag, RenameFlags, openat, renameat, renameat2};
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat, write};
 
 use crate::config::DirMode;
 use crate::ffi;
 use crate::quoting::ShellWord;
 use crate::shared_root::{
-    LookError, OTHERS_MAY_WRITE, Patience, SharedRoot, kind, open_in_memory, open_in_mount,
+    Identity, LookError, OTHERS_MAY_WRITE, Patience, SharedRoot, kind, kind_in_memory, open_in_memory,
+    open_in_mount,
 };
 
 /// What tells backup tools, and cargo from 1.97 on, that a directory holds nothing but a cache.
@@ -141,10 +143,39 @@ pub struct Provision<'a> {
     pub name: &'a DirName,
     /// Whose it must be.
     pub owner: Owner,
+    /// What it must not be.
+    pub home: Home,
     /// The mode of a new one.
     pub mode: DirMode,
     /// How far to go.
     pub purpose: Purpose,
+}
+
+/// A user's home directory, as far as it is known without asking its file system: it may have a dead server.
+///
+/// Where the home's path leads through a symbolic link or another mount, the paths do not show that a root's
+/// directories are the homes. Here that is found as often as the caches know it, which is after the first program
+/// that looked for something there; `cargo-targetctl init` refuses such a root whatever they know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Home {
+    /// It is this directory.
+    There(Identity),
+    /// It is not known, and would be in this directory: often it is made at the first login.
+    In(Identity),
+    /// Nothing is known of it.
+    Unknown,
+}
+
+impl Home {
+    /// Looks a home directory up in the kernel's caches.
+    #[must_use]
+    pub fn look_up(path: &Path) -> Self {
+        let known = |path: &Path| Identity::in_memory(path).ok();
+        known(path)
+            .map(Self::There)
+            .or_else(|| path.parent().and_then(known).map(Self::In))
+            .unwrap_or(Self::Unknown)
+    }
 }
 
 /// How far a provision goes.
@@ -183,12 +214,16 @@ pub enum CacheDirError {
     Writable(u32),
     /// It lies on a FUSE file system that this uid has mounted.
     MountedBy(u32),
+    /// It is the user's home directory, or would be.
+    Home,
     /// `.staging` is not a directory that only root can enter.
     UnsafeStaging,
     /// The user's uid or gid is the one that chown(2) takes for "leave it as it is".
     NoId,
     /// The file system made a new directory this uid's.
     NotGiven(u32),
+    /// The file system gave a new directory another group or mode.
+    NotKept,
     /// The root is sticky, on a file system where a rename would replace what another user put there.
     NoExclusiveRename,
     /// This could not be done.
@@ -214,7 +249,7 @@ impl CacheDirError {
     /// Whether the system failed, rather than somebody having put something in the way.
     #[must_use]
     pub fn is_fault(&self) -> bool {
-        matches!(self, Self::WouldWait | Self::Failed(..) | Self::NotGiven(_))
+        matches!(self, Self::WouldWait | Self::Failed(..) | Self::NotGiven(_) | Self::NotKept)
     }
 
     /// The sentence for the log: path, cause and remedy.
@@ -251,6 +286,10 @@ impl CacheDirError {
                 "{path} lies on a file system that uid {mounter} has mounted, whose owners and modes are what that \
                  user says; unmount it: umount {in_shell}"
             ),
+            Self::Home => write!(
+                f,
+                "{path} is the user's home directory, by another path; set root to a directory that holds nothing else"
+            ),
             Self::UnsafeStaging => write!(
                 f,
                 "{root}/{STAGING} is not a directory of root's that nobody else can enter; unmount it if it is a mount \
@@ -267,6 +306,11 @@ impl CacheDirError {
                 f,
                 "the file system of {root} made a directory for uid {uid} uid {owner}'s, as NFS with root_squash \
                  does; make users' directories on its server"
+            ),
+            Self::NotKept => write!(
+                f,
+                "the file system of {root} does not keep the group and the mode of a new directory; put the root on \
+                 one that does"
             ),
             Self::NoExclusiveRename => write!(
                 f,
@@ -296,7 +340,10 @@ impl Provision<'_> {
     /// at all. With [`Patience::Cached`], what is found in memory is all that can be provided: a block device,
     /// by which it is told from a remote file system, may have a process for a server too (ntfs-3g).
     pub fn run(&self, root: &SharedRoot, patience: Patience<'_>) -> Result<Provided, CacheDirError> {
-        if let Some(found) = CacheDir::find(root, self.name, self.owner, patience)? {
+        if self.home == Home::In(root.identity()) {
+            return Err(CacheDirError::Home);
+        }
+        if let Some(found) = CacheDir::find(root, self, patience)? {
             if self.purpose == Purpose::Provide {
                 found.put_back_tag(self.owner, patience)?;
             }
@@ -313,7 +360,7 @@ impl Provision<'_> {
         let Patience::Wait(_) = patience else { return Err(CacheDirError::WouldWait) };
         let published = self.make(root)?;
         // Of two logins at once the slower finds what the faster made; both judge what is there.
-        match CacheDir::find(root, self.name, self.owner, patience)? {
+        match CacheDir::find(root, self, patience)? {
             Some(_) if published => Ok(Provided::Made),
             Some(_) => Ok(Provided::Found),
             None => Err(CacheDirError::Failed(Step::FindAgain, Errno::ENOENT)),
@@ -344,11 +391,11 @@ impl CacheDir {
     /// one would be, and a mount point.
     fn find(
         root: &SharedRoot,
-        name: &DirName,
-        owner: Owner,
+        provision: &Provision<'_>,
         patience: Patience<'_>,
     ) -> Result<Option<Self>, CacheDirError> {
-        let (directory, seen) = match root.look(name.as_str(), owner.uid, patience) {
+        let &Provision { name, owner, home, .. } = provision;
+        let (directory, seen) = match root.look(name.as_str(), patience) {
             Ok(found) => found,
             Err(LookError::WouldWait) => return Err(CacheDirError::WouldWait),
             Err(LookError::Failed(Errno::ENOENT)) => return Ok(None),
@@ -358,6 +405,9 @@ impl CacheDir {
             Err(LookError::MountedBy(uid)) => return Err(CacheDirError::MountedBy(uid)),
             Err(LookError::Failed(errno)) => return Err(CacheDirError::Failed(Step::Open, errno)),
         };
+        if home == Home::There(seen.identity) {
+            return Err(CacheDirError::Home);
+        }
         if seen.uid != owner.uid {
             return Err(CacheDirError::WrongOwner(seen.uid));
         }
@@ -370,15 +420,16 @@ impl CacheDir {
     /// Puts the tag back where it is missing. Whatever the user has by its name is left as it is, and
     /// failing is no fault: the directory serves without.
     fn put_back_tag(&self, owner: Owner, patience: Patience<'_>) -> Result<(), CacheDirError> {
+        let look = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         if matches!(patience, Patience::Cached) {
-            let look = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             return match open_in_memory(&self.0, TAG_NAME, look).map(ffi::stat_in_memory) {
                 Ok(Ok(found)) if found.stx_uid != 0 => Ok(()),
                 Err(LookError::Failed(errno)) if errno != Errno::ENOENT => Ok(()),
                 _ => Err(CacheDirError::WouldWait),
             };
         }
-        match fstatat(&self.0, TAG_NAME, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        // Not by a mount that stands at its name: its server need not answer.
+        match open_in_mount(&self.0, TAG_NAME, look).and_then(fstat) {
             Err(Errno::ENOENT) => {}
             // A login died here: nobody but root makes a file of root's in a private directory.
             Ok(found)
@@ -398,7 +449,7 @@ impl CacheDir {
 
 /// For the message alone: what stands in a directory's place.
 fn what_is(root: &SharedRoot, name: &DirName) -> &'static str {
-    match fstatat(root, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).map(|found| kind(&found)) {
+    match kind_in_memory(root, name.as_str()) {
         Ok(SFlag::S_IFLNK) => "a symbolic link",
         Ok(SFlag::S_IFREG) => "a file",
         Ok(SFlag::S_IFIFO) => "a FIFO",
@@ -574,10 +625,15 @@ impl<'a> NewDir<'a> {
             {
                 Ok(new)
             }
+            Ok(stat) if stat.st_uid == owner.uid => Err(CacheDirError::NotKept),
             // NFS with root_squash made it nobody's, and fails with EPERM or keeps it so.
             Ok(stat) => Err(CacheDirError::NotGiven(stat.st_uid)),
-            Err(Errno::EPERM) => Err(CacheDirError::NotGiven(fstat(&new.directory).map_err(failed)?.st_uid)),
-            Err(errno) => Err(failed(errno)),
+            Err(errno) => match fstat(&new.directory) {
+                Ok(stat) if errno == Errno::EPERM && stat.st_uid != 0 => {
+                    Err(CacheDirError::NotGiven(stat.st_uid))
+                }
+                _ => Err(failed(errno)),
+            },
         }
     }
 

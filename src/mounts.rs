@@ -6,7 +6,8 @@
 //! kernel's own list of mounts, and to no file system.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, BufRead, BufReader, Read as _};
+use std::str::FromStr;
 
 /// File systems that answer from this machine alone. What is not listed is treated like a network: that
 /// costs a login a child process, where the opposite mistake would cost it for good. What lies on top of
@@ -38,108 +39,122 @@ const LOCAL: [&[u8]; 24] = [
     b"zfs",
 ];
 
-/// The longest list that is read, in bytes: about 100,000 mounts. Users can make it long: FUSE lets them have
-/// 1,000, with paths as long as they like.
-const MAX_LIST: u64 = 16 * 1024 * 1024;
+/// How much of a line is looked at, in bytes. Users choose how long a line is, by mounting something of theirs
+/// deep down: what matters of a line that is on the way to a path comes long before this.
+const MAX_LINE: usize = 64 * 1024;
 
-/// The mounts of this process, as /proc/self/mountinfo lists them (proc(5)).
+/// The mounts on the way to one path, as /proc/self/mountinfo lists them (proc(5)).
+///
+/// The others are not kept: users can make the list long. FUSE lets each have 1,000, with paths of any length.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mounts(Vec<u8>);
+pub struct Mounts {
+    /// Whether there was a list to read.
+    listed: bool,
+    on_the_way: Vec<Mount>,
+}
+
+/// What the list says of a mount, as far as the module asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mount {
+    /// Its id, as statx(2) gives it too.
+    id: Option<u64>,
+    /// How much of the path its mount point is, in bytes; 0 for `/`.
+    length: usize,
+    /// Whether it answers from this machine alone.
+    is_local: bool,
+    /// Who has mounted it, where that is known.
+    mounter: Option<u32>,
+}
 
 impl Mounts {
-    /// Reads the list. Where there is none to read, no path is known to be local.
+    /// Reads the mounts on the way to this absolute path, its own included. Where there is no list to read, no
+    /// path is known to be local.
     #[must_use]
-    pub fn read() -> Self {
-        // The kernel hands it out by pages; a usual list has a few.
-        let mut list = Vec::with_capacity(16 * 1024);
-        let read =
-            File::open("/proc/self/mountinfo").and_then(|file| file.take(MAX_LIST).read_to_end(&mut list));
+    pub fn on_the_way_to(path: &str) -> Self {
+        let list = File::open("/proc/self/mountinfo").map(BufReader::new);
         // What is not whole says nothing.
-        if read.is_err() || list.len() as u64 == MAX_LIST {
-            list.clear();
-        }
-        Self(list)
+        list.and_then(|list| Self::parse(list, path.as_bytes()))
+            .unwrap_or(Self { listed: false, on_the_way: Vec::new() })
     }
 
-    /// Whether every mount on the way to this absolute path, its own included, is a local one. A mount that
-    /// another covers counts too: it may be the automounter that the other needed. What is mounted at `/` counts
-    /// as local, whatever it is: without it no program of this host runs.
+    fn parse(mut list: impl BufRead, path: &[u8]) -> io::Result<Self> {
+        let mut mounts = Self { listed: false, on_the_way: Vec::new() };
+        let mut line = Vec::with_capacity(MAX_LINE);
+        while list.by_ref().take(MAX_LINE as u64).read_until(b'\n', &mut line)? > 0 {
+            if line.last() != Some(&b'\n') {
+                list.skip_until(b'\n')?;
+            }
+            mounts.listed = true;
+            if let Some(mount) = Mount::parse(line.trim_ascii_end(), path) {
+                mounts.on_the_way.try_reserve(1).map_err(|_| io::ErrorKind::OutOfMemory)?;
+                mounts.on_the_way.push(mount);
+            }
+            line.clear();
+        }
+        Ok(mounts)
+    }
+
+    /// Whether every mount on the way to this path, its own included, is a local one; the path is the one that
+    /// they were read for, or leads to it. A mount that another covers counts too: it may be the automounter that
+    /// the other needed. What is mounted at `/` counts as local, whatever it is: without it no program of this
+    /// host runs.
     #[must_use]
     pub fn are_local_up_to(&self, path: &str) -> bool {
-        let mut mounts = self.all().peekable();
-        mounts.peek().is_some()
-            && mounts.all(|mount| {
-                mount.point == b"/"
-                    || LOCAL.contains(&mount.kind)
-                    || !lies_below(path.as_bytes(), &unescape(mount.point))
-            })
+        self.listed && self.on_the_way.iter().all(|mount| mount.is_local || mount.length > path.len())
     }
 
     /// Who has mounted the file system with this id: a user, with FUSE; root, for all others. None, where the
     /// list does not have it: it was mounted since. Allocates no memory.
     pub(crate) fn mounter(&self, id: u64) -> Option<u32> {
-        let mount = self.all().find(|mount| mount.id == Some(id))?;
-        if !mount.kind.starts_with(b"fuse") {
-            return Some(0);
-        }
-        let mut options = mount.options.split(|&byte| byte == b',');
-        let user = options.find_map(|option| option.strip_prefix(b"user_id="))?;
-        std::str::from_utf8(user).ok()?.parse().ok()
-    }
-
-    fn all(&self) -> impl Iterator<Item = Mount<'_>> {
-        self.0.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(|line| {
-            let mut fields = line.split(|&byte| byte == b' ');
-            let id = fields.next().and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
-            // A line without a mount point is of a mount anywhere, of no known type.
-            let point = fields.nth(3).unwrap_or(b"");
-            // Optional fields end with a dash; then come the type, the source and the options.
-            let mut last = fields.skip_while(|field| *field != b"-").skip(1);
-            let kind = last.next().unwrap_or_default();
-            Mount { id, point, kind, options: last.nth(1).unwrap_or_default() }
-        })
+        self.on_the_way.iter().find(|mount| mount.id == Some(id))?.mounter
     }
 }
 
-/// What the list says of a mount, as far as the module asks.
-struct Mount<'a> {
-    /// Its id, as statx(2) gives it too.
-    id: Option<u64>,
-    /// Where it is mounted, with octal escapes.
-    point: &'a [u8],
-    /// The file system's type.
-    kind: &'a [u8],
-    /// Its options, with commas between.
-    options: &'a [u8],
-}
-
-/// Whether a path is, or lies below, a directory.
-fn lies_below(path: &[u8], directory: &[u8]) -> bool {
-    match path.strip_prefix(directory.strip_suffix(b"/").unwrap_or(directory)) {
-        Some(rest) => rest.is_empty() || rest.starts_with(b"/"),
-        None => false,
+impl Mount {
+    /// What a line says of a mount, if that is on the way to this path.
+    fn parse(line: &[u8], path: &[u8]) -> Option<Self> {
+        let mut fields = line.split(|&byte| byte == b' ');
+        let id = fields.next().and_then(number);
+        // A line without a mount point is of a mount anywhere, of no known type.
+        let Some(point) = fields.nth(3) else {
+            return Some(Self { id, length: 0, is_local: false, mounter: None });
+        };
+        let length = covered(path, point)?;
+        // Optional fields end with a dash; then come the type, the source and the options.
+        let mut last = fields.skip_while(|field| *field != b"-").skip(1);
+        let kind = last.next().unwrap_or_default();
+        let mounter = if kind.starts_with(b"fuse") {
+            let mut options = last.nth(1).unwrap_or_default().split(|&byte| byte == b',');
+            options.find_map(|option| option.strip_prefix(b"user_id=")).and_then(number)
+        } else {
+            Some(0)
+        };
+        Some(Self { id, length, is_local: length == 0 || LOCAL.contains(&kind), mounter })
     }
 }
 
-/// Undoes the octal escapes (`\040`) that the kernel writes for blanks and backslashes.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(escaped) if byte == b'\\' => {
-                plain.push(escaped);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            _ => plain.push(byte),
-        }
+fn number<T: FromStr>(field: &[u8]) -> Option<T> {
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
+
+/// How much of a path a mount point is, in bytes, if it is the path or above it. The kernel writes blanks and
+/// backslashes in octal (`\040`).
+fn covered(path: &[u8], mut point: &[u8]) -> Option<usize> {
+    if point == b"/" {
+        return Some(0);
     }
-    plain
+    let mut rest = path;
+    while let Some((&byte, after)) = point.split_first() {
+        let octal = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let octal = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(|_| byte == b'\\');
+        point = if octal.is_some() { after.get(3..).unwrap_or_default() } else { after };
+        rest = rest.strip_prefix(&[octal.unwrap_or(byte)])?;
+    }
+    (rest.is_empty() || rest.starts_with(b"/")).then(|| path.len() - rest.len())
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops and says so")]
 mod tests {
     use super::*;
 
@@ -157,11 +172,14 @@ mod tests {
 47 45 0:47 / /local/bob rw,nosuid shared:9 - fuse bobs rw,user_id=2002,group_id=2002,allow_other
 ";
 
+    fn mounts(list: &[u8], path: &str) -> Mounts {
+        Mounts::parse(list, path.as_bytes()).unwrap()
+    }
+
     #[test]
     fn only_known_local_mounts_all_the_way_are_local() {
-        let mounts = Mounts(LIST.to_vec());
         for path in ["/srv/cargo-target", "/srv/nfsx", "/srv", "/local", "/local/alicex", "/srv/team"] {
-            assert!(mounts.are_local_up_to(path), "{path}");
+            assert!(mounts(LIST, path).are_local_up_to(path), "{path}");
         }
         for path in [
             "/srv/nfs",
@@ -174,31 +192,55 @@ mod tests {
             "/local/alice",
             "/proc/1",
         ] {
-            assert!(!mounts.are_local_up_to(path), "{path}");
+            assert!(!mounts(LIST, path).are_local_up_to(path), "{path}");
         }
+        // One list serves for the root and for a directory in it.
+        let both = mounts(LIST, "/local/alice");
+        assert!(both.are_local_up_to("/local") && !both.are_local_up_to("/local/alice"));
     }
 
     #[test]
     fn a_users_own_mount_is_told_from_roots() {
-        let mounts = Mounts(LIST.to_vec());
-        assert_eq!(mounts.mounter(47), Some(2002));
-        for id in [22, 23, 40, 41, 45, 46] {
-            assert_eq!(mounts.mounter(id), Some(0), "{id}");
+        for (id, path, mounter) in [
+            (47, "/local/bob", Some(2002)),
+            (22, "/srv", Some(0)),
+            (23, "/proc", Some(0)),
+            (40, "/srv/nfs/alice", Some(0)),
+            (41, "/srv/team cache", Some(0)),
+            (45, "/local/bob", Some(0)),
+            (46, "/local/alice", Some(0)),
+            (46, "/local/bob", None),
+            (4, "/local/bob", None),
+        ] {
+            assert_eq!(mounts(LIST, path).mounter(id), mounter, "{id} {path}");
         }
-        assert_eq!(mounts.mounter(4), None);
-        let without_user = Mounts(b"9 1 0:9 / /x rw - fuse x rw,allow_other\n".to_vec());
-        assert_eq!(without_user.mounter(9), None);
+        assert_eq!(mounts(b"9 1 0:9 / /x rw - fuse x rw,allow_other\n", "/x").mounter(9), None);
     }
 
     #[test]
     fn nothing_is_local_without_a_list() {
-        assert!(!Mounts(Vec::new()).are_local_up_to("/srv"));
-        assert!(!Mounts(b"garbage\n".to_vec()).are_local_up_to("/srv"));
-        assert!(!Mounts([LIST, b"49 22 0:49"].concat()).are_local_up_to("/srv"));
+        for list in [&b""[..], b"garbage\n", &[LIST, b"49 22 0:49"].concat()] {
+            assert!(!mounts(list, "/srv").are_local_up_to("/srv"));
+        }
+    }
+
+    #[test]
+    fn mounts_of_others_take_no_memory_and_hide_nothing() {
+        let elsewhere = b"60 22 0:60 / /home/mallory/".repeat(3 * MAX_LINE / 26);
+        let long = [&elsewhere, &b" rw - fuse x rw,user_id=2003\n"[..], LIST].concat();
+        for path in ["/local/bob", "/srv/cargo-target"] {
+            assert_eq!(mounts(&long, path), mounts(LIST, path));
+        }
+        let many = b"60 22 0:60 / /home/mallory/x rw - fuse x rw,user_id=2003\n".repeat(10_000);
+        assert_eq!(mounts(&[&many, LIST].concat(), "/local/bob"), mounts(LIST, "/local/bob"));
+        // Of a line that is cut before its mount point, nothing is known.
+        let cut = [b"60 22 0:60 /", &b"x".repeat(2 * MAX_LINE)[..], b" /mnt rw - xfs x rw\n"].concat();
+        assert!(!mounts(&[&cut, LIST].concat(), "/srv").are_local_up_to("/srv"));
     }
 
     #[test]
     fn this_machine_has_a_list() {
-        assert!(Mounts::read().0.split(|&byte| byte == b'\n').count() > 1);
+        let mounts = Mounts::on_the_way_to("/proc/self");
+        assert!(mounts.listed && mounts.on_the_way.len() > 1 && !mounts.are_local_up_to("/proc/self"));
     }
 }

@@ -11,7 +11,7 @@ use nix::sys::stat::stat;
 use nix::unistd::{geteuid, gethostname};
 
 use crate::account::{Account, NssError};
-use crate::cache_dir::{CacheDirError, DirName, NameError, Owner, Provided, Provision, Purpose};
+use crate::cache_dir::{CacheDirError, DirName, Home, NameError, Owner, Provided, Provision, Purpose};
 use crate::config::{self, Config, Loaded, OnError, Problem, RootPath};
 use crate::ffi::{self, ChildError};
 use crate::mounts::Mounts;
@@ -190,12 +190,42 @@ fn run(request: &Request<'_>, purpose: Purpose) -> Report {
     Report { outcome, problems, on_error: loaded.config.on_error, debug: loaded.config.debug }
 }
 
-/// A user for whom policy says yes, and the root to provision in.
+/// A user for whom policy says yes, and where they get what.
 struct Developer<'a> {
     account: Account,
-    path: &'a RootPath,
+    name: DirName,
+    place: Place<'a>,
     root: Root,
+}
+
+/// Where the shared root is, and the user's directory in it.
+struct Place<'a> {
+    root: &'a RootPath,
+    /// The directory's path; the root's, as long as there is no name for it.
+    directory: String,
+    /// Read where they are asked about.
     mounts: OnceCell<Mounts>,
+}
+
+impl<'a> Place<'a> {
+    fn new(root: &'a RootPath, name: Option<&DirName>) -> Self {
+        let directory = name.map_or_else(|| root.to_string(), |name| format!("{root}/{}", name.as_str()));
+        Self { root, directory, mounts: OnceCell::new() }
+    }
+
+    fn mounts(&self) -> &Mounts {
+        self.mounts.get_or_init(|| Mounts::on_the_way_to(&self.directory))
+    }
+
+    /// Opens the root and provisions in a process that can be left behind.
+    fn run_in_child(&self, provision: &Provision<'_>, timeout: Duration) -> Result<Provided, Trouble> {
+        let patience = Patience::Wait(self.mounts());
+        ffi::in_child(timeout, || {
+            let root = SharedRoot::open(self.root, patience)?;
+            Ok(provision.run(&root, patience)?)
+        })
+        .unwrap_or_else(|error| Err(Trouble::Child(error)))
+    }
 }
 
 /// The shared root, as far as it may be touched from here. First only the kernel's memory is asked; what is not
@@ -208,12 +238,11 @@ enum Root {
 }
 
 impl Root {
-    fn open(path: &RootPath, mounts: &OnceCell<Mounts>) -> Self {
-        match SharedRoot::open(path, Patience::Cached) {
+    fn open(place: &Place<'_>) -> Self {
+        match SharedRoot::open(place.root, Patience::Cached) {
             Err(RootError { cause: RootCause::WouldWait, .. }) => {
-                let mounts = mounts.get_or_init(Mounts::read);
-                if mounts.are_local_up_to(path.as_str()) {
-                    Self::Local(SharedRoot::open(path, Patience::Wait(mounts)))
+                if place.mounts().are_local_up_to(place.root.as_str()) {
+                    Self::Local(SharedRoot::open(place.root, Patience::Wait(place.mounts())))
                 } else {
                     Self::Remote
                 }
@@ -240,11 +269,13 @@ fn decide<'a>(request: &Request<'_>, loaded: &'a Loaded) -> Result<Developer<'a>
         return Err(skip.into());
     }
     // A root that is not there is a reason to ask no further. One that is not in order is a developer's
-    // concern alone, so that its fault waits.
-    let mounts = OnceCell::new();
-    let root = config.root.as_ref().map(|path| (path, Root::open(path, &mounts)));
-    if let Some((path, Root::Local(Err(RootError { cause: RootCause::Absent, .. })))) = &root {
-        return Err(Skip::RootAbsent(path.to_string()).into());
+    // concern alone, so that its fault waits, and that of the name too.
+    let name = directory_name(config, &account);
+    let place = config.root.as_ref().map(|root| Place::new(root, name.as_ref().ok()));
+    let root = place.as_ref().map(Root::open);
+    if let (Some(place), Some(Root::Local(Err(RootError { cause: RootCause::Absent, .. })))) = (&place, &root)
+    {
+        return Err(Skip::RootAbsent(place.root.to_string()).into());
     }
     if let Some(skip) = policy::admit(config, |groups| account.is_in_any(groups))? {
         return Err(skip.into());
@@ -253,68 +284,58 @@ fn decide<'a>(request: &Request<'_>, loaded: &'a Loaded) -> Result<Developer<'a>
     if !loaded.usable {
         return Err(Stop::Configuration);
     }
-    let (path, root) = root.ok_or(Skip::NoRootConfigured)?;
-    if path.contains_home(&account.home) {
-        return Err(Stop::AboveHome(path.clone()));
+    let (Some(place), Some(root)) = (place, root) else { return Err(Skip::NoRootConfigured.into()) };
+    if place.root.contains_home(&account.home) {
+        return Err(Stop::AboveHome(place.root.clone()));
     }
-    Ok(Developer { account, path, root, mounts })
+    Ok(Developer { account, name: name?, place, root })
+}
+
+/// What the user's directory is called.
+fn directory_name(config: &Config, account: &Account) -> Result<DirName, Stop> {
+    let host = if config.name.names_host() { short_host_name()? } else { String::new() };
+    Ok(DirName::new(&account.name, config.name.expand(&account.name, account.uid, &host))?)
 }
 
 impl Developer<'_> {
     /// Finds or makes the directory, and says what to export.
     fn provision(&self, config: &Config, purpose: Purpose) -> Result<Ready, Stop> {
-        let Account { name: user, uid, gid, .. } = &self.account;
-        let host = if config.name.names_host() { short_host_name()? } else { String::new() };
-        let name = DirName::new(user, config.name.expand(user, *uid, &host))?;
-        let path = format!("{}/{}", self.path, name.as_str());
-        let provision =
-            Provision { name: &name, owner: Owner { uid: *uid, gid: *gid }, mode: config.mode, purpose };
+        let Self { account: Account { uid, gid, home, .. }, name, place, root } = self;
+        let (owner, home) = (Owner { uid: *uid, gid: *gid }, Home::look_up(home));
+        let provision = Provision { name, owner, home, mode: config.mode, purpose };
 
-        let provided = match &self.root {
-            Root::Remote => self.run_in_child(&provision, config.timeout),
+        let provided = match root {
+            Root::Remote => place.run_in_child(&provision, config.timeout),
             Root::Local(Err(error)) => Err((*error).into()),
             Root::Local(Ok(root)) => match provision.run(root, Patience::Cached) {
                 // A volume per user may be a remote one.
-                Err(CacheDirError::WouldWait) if self.mounts().are_local_up_to(&path) => {
-                    provision.run(root, Patience::Wait(self.mounts())).map_err(Trouble::from)
+                Err(CacheDirError::WouldWait) if place.mounts().are_local_up_to(&place.directory) => {
+                    provision.run(root, Patience::Wait(place.mounts())).map_err(Trouble::from)
                 }
-                Err(CacheDirError::WouldWait) => self.run_in_child(&provision, config.timeout),
+                Err(CacheDirError::WouldWait) => place.run_in_child(&provision, config.timeout),
                 provided => provided.map_err(Trouble::from),
             },
         };
 
+        let path = &place.directory;
         match provided {
             Ok(Provided::Missing) if purpose == Purpose::Find => Err(Skip::Unprivileged.into()),
             Ok(provided) => Ok(Ready {
+                directory: path.clone(),
                 provisioned: provided != Provided::Found,
-                assignments: config.exports.iter().map(|export| export.assignment(&path)).collect(),
-                directory: path,
+                assignments: config.exports.iter().map(|export| export.assignment(path)).collect(),
             }),
             Err(trouble) => Err(match trouble {
                 Trouble::Root(RootError { cause: RootCause::Absent, .. }) => {
-                    Skip::RootAbsent(self.path.to_string()).into()
+                    Skip::RootAbsent(place.root.to_string()).into()
                 }
-                Trouble::Root(error) => Stop::Root(self.path.clone(), error),
+                Trouble::Root(error) => Stop::Root(place.root.clone(), error),
                 Trouble::Directory(error) => {
-                    Stop::Directory { root: self.path.clone(), name, uid: *uid, error }
+                    Stop::Directory { root: place.root.clone(), name: name.clone(), uid: *uid, error }
                 }
-                Trouble::Child(error) => Stop::Remote { path, timeout: config.timeout, error },
+                Trouble::Child(error) => Stop::Remote { path: path.clone(), timeout: config.timeout, error },
             }),
         }
-    }
-
-    fn mounts(&self) -> &Mounts {
-        self.mounts.get_or_init(Mounts::read)
-    }
-
-    /// Opens the root and provisions in a process that can be left behind.
-    fn run_in_child(&self, provision: &Provision<'_>, timeout: Duration) -> Result<Provided, Trouble> {
-        let patience = Patience::Wait(self.mounts());
-        ffi::in_child(timeout, || {
-            let root = SharedRoot::open(self.path, patience)?;
-            Ok(provision.run(&root, patience)?)
-        })
-        .unwrap_or_else(|error| Err(Trouble::Child(error)))
     }
 }
 

@@ -8,10 +8,12 @@
 
 use std::fmt::{self, Formatter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
+use nix::NixPath;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
 use crate::config::RootPath;
 use crate::ffi;
@@ -38,6 +40,7 @@ pub enum Patience<'a> {
 #[derive(Debug)]
 pub struct SharedRoot {
     directory: OwnedFd,
+    identity: Identity,
     only_root_writes: bool,
     /// The mount at `/`, which a process in a chroot does not find in its list of mounts.
     top_mount: u64,
@@ -134,7 +137,7 @@ impl SharedRoot {
         top_mount: Option<u64>,
         patience: Patience<'_>,
     ) -> Result<Self, RootCause> {
-        let look = open_and_look(parent, name, top_mount, 0, patience);
+        let look = open_and_look(parent, name, top_mount, patience);
         let (directory, seen) = look.map_err(|error| match error {
             LookError::WouldWait => RootCause::WouldWait,
             LookError::MountedBy(uid) => RootCause::MountedBy(uid),
@@ -152,7 +155,8 @@ impl SharedRoot {
         if !only_root_writes && seen.mode & STICKY == 0 {
             return Err(RootCause::Writable(seen.mode));
         }
-        Ok(Self { directory, only_root_writes, top_mount: top_mount.unwrap_or(seen.mount) })
+        let top_mount = top_mount.unwrap_or(seen.mount);
+        Ok(Self { directory, identity: seen.identity, only_root_writes, top_mount })
     }
 
     /// Whether root alone can add a name to it; otherwise it is sticky.
@@ -161,14 +165,14 @@ impl SharedRoot {
         self.only_root_writes
     }
 
-    /// Opens and looks at a directory in it. A FUSE file system there must be root's, or this user's.
-    pub(crate) fn look(
-        &self,
-        name: &str,
-        user: u32,
-        patience: Patience<'_>,
-    ) -> Result<(OwnedFd, Seen), LookError> {
-        open_and_look(self.directory.as_fd(), name, Some(self.top_mount), user, patience)
+    /// Which directory it is, by whatever path.
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Opens and looks at a directory in it.
+    pub(crate) fn look(&self, name: &str, patience: Patience<'_>) -> Result<(OwnedFd, Seen), LookError> {
+        open_and_look(self.directory.as_fd(), name, Some(self.top_mount), patience)
     }
 }
 
@@ -178,9 +182,31 @@ impl AsFd for SharedRoot {
     }
 }
 
+/// Which file it is, by whatever path: stat(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(found: &libc::statx) -> Self {
+        let device = libc::makedev(found.stx_dev_major, found.stx_dev_minor);
+        Self { device, inode: found.stx_ino }
+    }
+
+    /// Of what a path leads to, as far as the kernel's caches know it: no file system is asked.
+    pub(crate) fn in_memory(path: &Path) -> Result<Self, LookError> {
+        let opened = open_in_memory(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_CLOEXEC)?;
+        ffi::stat_in_memory(opened).map(|found| Self::of(&found)).map_err(LookError::Failed)
+    }
+}
+
 /// What a directory is judged by.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen {
+    /// Which it is.
+    pub(crate) identity: Identity,
     /// Its owner.
     pub(crate) uid: u32,
     /// Its permissions, setuid, setgid and sticky bits.
@@ -200,12 +226,11 @@ pub(crate) enum LookError {
 }
 
 /// Opens a directory beneath another, never through a symbolic link, and looks at it. It is on the mount at
-/// `/`, or on one that root or `user` has mounted.
+/// `/`, or on one that root has mounted: not even a user's own will do, whose server need not answer.
 fn open_and_look(
     parent: BorrowedFd<'_>,
     name: &str,
     top_mount: Option<u64>,
-    user: u32,
     patience: Patience<'_>,
 ) -> Result<(OwnedFd, Seen), LookError> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -217,14 +242,13 @@ fn open_and_look(
             if mount != 0 && top_mount.is_some_and(|top| top != mount) {
                 match mounts.mounter(mount) {
                     None => return Err(LookError::WouldWait),
-                    Some(mounter) if mounter != 0 && mounter != user => {
-                        return Err(LookError::MountedBy(mounter));
-                    }
-                    Some(_) => {}
+                    Some(0) => {}
+                    Some(mounter) => return Err(LookError::MountedBy(mounter)),
                 }
             }
             let found = fstat(&directory).map_err(LookError::Failed)?;
-            Ok((directory, Seen { uid: found.st_uid, mode: found.st_mode & 0o7777, mount }))
+            let identity = Identity { device: found.st_dev, inode: found.st_ino };
+            Ok((directory, Seen { identity, uid: found.st_uid, mode: found.st_mode & 0o7777, mount }))
         }
         Patience::Cached => {
             let directory = open_in_memory(parent, name, flags)?;
@@ -232,8 +256,8 @@ fn open_and_look(
                 // Major number 0 is for file systems without a block device: the remote ones are among them,
                 // and all that users can mount.
                 Ok(found) if found.stx_dev_major != 0 => {
-                    let mode = u32::from(found.stx_mode) & 0o7777;
-                    Ok((directory, Seen { uid: found.stx_uid, mode, mount: found.stx_mnt_id }))
+                    let (identity, mode) = (Identity::of(&found), u32::from(found.stx_mode) & 0o7777);
+                    Ok((directory, Seen { identity, uid: found.stx_uid, mode, mount: found.stx_mnt_id }))
                 }
                 Ok(_) | Err(_) => Err(LookError::WouldWait),
             }
@@ -242,7 +266,11 @@ fn open_and_look(
 }
 
 /// Opens what stands at a name beneath a directory as far as the kernel's caches know it.
-pub(crate) fn open_in_memory(parent: impl AsFd, name: &str, flags: OFlag) -> Result<OwnedFd, LookError> {
+pub(crate) fn open_in_memory(
+    parent: impl AsFd,
+    name: &(impl NixPath + ?Sized),
+    flags: OFlag,
+) -> Result<OwnedFd, LookError> {
     // RESOLVE_CACHED looks a name up in memory or not at all: it triggers no automount, and asks no server
     // whether what is in memory still holds (openat2(2), since Linux 5.12).
     let how = OpenHow::new().flags(flags).resolve(ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED));
@@ -271,7 +299,14 @@ pub(crate) fn open_in_mount(parent: impl AsFd, name: &str, flags: OFlag) -> nix:
 
 /// For the message alone: the component was refused already.
 fn is_symlink(parent: BorrowedFd<'_>, name: &str) -> bool {
-    fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|found| kind(&found) == SFlag::S_IFLNK)
+    kind_in_memory(parent, name) == Ok(SFlag::S_IFLNK)
+}
+
+/// The type bits of what stands at a name, without asking it: it may be a mount point whose server is dead.
+pub(crate) fn kind_in_memory(parent: impl AsFd, name: &str) -> nix::Result<SFlag> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let found = ffi::stat_in_memory(openat(parent, name, flags, Mode::empty())?)?;
+    Ok(SFlag::from_bits_truncate(u32::from(found.stx_mode) & SFlag::S_IFMT.bits()))
 }
 
 /// The type bits of a mode.

@@ -225,12 +225,14 @@ impl Verdict {
                 CacheDirError::WrongOwner(_) => "wrong-owner",
                 CacheDirError::Writable(_) => "writable",
                 CacheDirError::MountedBy(_) => "mount-point",
+                CacheDirError::Home => "home",
                 CacheDirError::UnsafeStaging | CacheDirError::NoId | CacheDirError::NoExclusiveRename => {
                     "missing"
                 }
-                CacheDirError::WouldWait | CacheDirError::NotGiven(_) | CacheDirError::Failed(..) => {
-                    "unknown"
-                }
+                CacheDirError::WouldWait
+                | CacheDirError::NotGiven(_)
+                | CacheDirError::NotKept
+                | CacheDirError::Failed(..) => "unknown",
             },
             Err(Stop::Remote { .. }) => "unknown",
             Err(_) => return None,

@@ -309,7 +309,8 @@ fn judge_place(root: &RootPath, everybody: &[Person], plan: &mut Plan) {
 /// What must change at the root and on the way to it.
 fn plan_root(root: &RootPath, plan: &mut Plan) -> anyhow::Result<()> {
     let staging = format!("{root}/{STAGING}");
-    let opened = SharedRoot::open(root, Patience::Wait(&Mounts::read()));
+    let mounts = Mounts::on_the_way_to(root.as_str());
+    let opened = SharedRoot::open(root, Patience::Wait(&mounts));
     let count = root.components().count();
     match opened {
         Err(error) if error.cause == RootCause::Absent => {

@@ -406,6 +406,17 @@ sandboxed! {
         squashed("squash-silently");
     }
 
+    /// As a directory comes out whose file system has no groups, or modes, of its own.
+    fn disk_that_keeps_another_group() {
+        let host = Host::new();
+        let disk = Fuse::mount(DISK, "keep-group");
+        make_root();
+        host.fails("alice", &["<83>", "does not keep the group and the mode of a new directory"]);
+        assert_no_litter();
+        disk.behave("");
+        host.provisions(ALICE);
+    }
+
     /// A plain rename serves where root alone can put names into the root; elsewhere it could replace what
     /// another user has put there.
     fn disk_without_exclusive_rename() {

@@ -48,6 +48,7 @@ impl Fuse {
     /// * `delay=N`: each takes N milliseconds;
     /// * `squash`: what is made is nobody's, and chown answers EPERM; `squash-silently`: chown answers that it
     ///   is done, and is not;
+    /// * `keep-group`: a change of group answers that it is done, and is not;
     /// * `no-exclusive-rename`: a rename with flags answers EINVAL;
     /// * `cached`: the kernel may believe what it was told for an hour.
     pub(crate) fn mount(at: impl AsRef<Path>, manners: &str) -> Self {
@@ -59,18 +60,27 @@ impl Fuse {
         Self::mount_as("fuse.test", "test", user, at.as_ref(), manners)
     }
 
+    /// The same on a file: what is there is then no directory, whatever the server says.
+    pub(crate) fn mount_by_on_a_file(user: u32, at: impl AsRef<Path>, manners: &str) -> Self {
+        Self::mount_root("fuse.test", "test", user, at.as_ref(), manners, libc::S_IFREG)
+    }
+
     /// The same as if it lived on a block device, as that of ntfs-3g does.
     pub(crate) fn mount_on_block_device(device: &str, at: &str, manners: &str) -> Self {
         Self::mount_as("fuseblk", device, 0, Path::new(at), manners)
     }
 
     fn mount_as(kind: &str, source: &str, user: u32, at: &Path, manners: &str) -> Self {
+        Self::mount_root(kind, source, user, at, manners, libc::S_IFDIR)
+    }
+
+    fn mount_root(kind: &str, source: &str, user: u32, at: &Path, manners: &str, root: libc::mode_t) -> Self {
         let at = at.to_owned();
         let device = File::options().read(true).write(true).open("/dev/fuse").unwrap();
         let manners_file = PathBuf::from(format!("/run/fuse-{}", at.display().to_string().replace('/', "-")));
         fs::write(&manners_file, manners).unwrap();
         let options = format!(
-            "fd={},rootmode=40000,user_id={user},group_id={user},allow_other,default_permissions",
+            "fd={},rootmode={root:o},user_id={user},group_id={user},allow_other,default_permissions",
             device.as_raw_fd()
         );
         mount(Some(source), &at, Some(kind), MsFlags::empty(), Some(options.as_str())).unwrap();
@@ -386,7 +396,7 @@ impl Tree {
         if asked & UID != 0 && !squashed {
             node.uid = word(request.body, 76);
         }
-        if asked & GID != 0 && !squashed {
+        if asked & GID != 0 && !squashed && !manners.have("keep-group") {
             node.gid = word(request.body, 80);
         }
         Ok(Reply::default().longs(&[manners.cached()]).words(&[0, 0]).attributes(request.node, node))

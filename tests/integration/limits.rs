@@ -14,7 +14,9 @@ use nix::mount::{MsFlags, mount};
 use pam_cargo_target::cache_dir::TAG;
 
 use crate::c_host;
-use crate::sandbox::{SyslogSocket, User, module_path, print_figures, sandboxed, succeeded, text_of};
+use crate::sandbox::{
+    SyslogSocket, User, module_path, mount_deep_down, print_figures, sandboxed, succeeded, text_of,
+};
 
 const ROOT: &str = "/srv/cargo-target";
 const DIRECTORY: &str = "/srv/cargo-target/alice";
@@ -253,6 +255,20 @@ sandboxed! {
             }
             assert!(host.came(&scene, &[]).opened(), "{what}");
         }
+    }
+
+    /// The list of mounts is as long as users make it.
+    fn mounts_of_others_under_a_limit_stop_no_login() {
+        let host = Host::new();
+        mount_deep_down(1, 1536);
+        for size in steps(0..=12 << 20, 256 << 10) {
+            let option = format!("--limit=as={size}");
+            if host.came(&PERMIT, &[&option]).opened() {
+                let came = host.came(&FIRST_LOGIN, &[&option]);
+                assert!(came.opened(), "{option}: {came:?}");
+            }
+        }
+        assert_eq!(host.came(&FIRST_LOGIN, &[]), Came::Exported);
     }
 
     /// Threads of 64 KiB, as some servers have them, and of less.

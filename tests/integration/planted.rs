@@ -17,7 +17,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use crate::fuse::Fuse;
 use crate::pam::{Call, PAM_SUCCESS, Services};
-use crate::sandbox::{SyslogSocket, User, module_path, sandboxed, succeeded};
+use crate::sandbox::{SyslogSocket, User, module_path, mount_deep_down, sandboxed, succeeded};
 
 const ROOT: &str = "/srv/cargo-target";
 const DIRECTORY: &str = "/srv/cargo-target/alice";
@@ -448,14 +448,18 @@ sandboxed! {
         mallorys.behave("");
         drop(mallorys);
 
-        // Her own serves her, and a volume that root has mounted is told from both.
+        // Her own does not serve either: each login would leave a process that waits for her server. A volume that
+        // root has mounted is told from both.
         Host::reset();
         fs::set_permissions(ROOT, Permissions::from_mode(0o1777)).unwrap();
         directory(DIRECTORY, ALICE, 0o700);
         let her_own = Fuse::mount_by(ALICE, DIRECTORY, "");
         chown(DIRECTORY, Some(ALICE), Some(ALICE)).unwrap();
         fs::set_permissions(DIRECTORY, Permissions::from_mode(0o700)).unwrap();
-        assert_eq!(host.login().exported.as_deref(), Some(DIRECTORY));
+        host.refuses("her own mount", &["lies on a file system that uid 2001 has mounted"]);
+        her_own.behave("hang");
+        assert_fast(&[host.login(), host.login(), host.login()], "her own mount that hangs");
+        her_own.behave("");
         drop(her_own);
         Host::reset();
         fs::set_permissions(ROOT, Permissions::from_mode(0o1777)).unwrap();
@@ -463,6 +467,74 @@ sandboxed! {
         run(&format!("mount -t tmpfs -o uid=2001,gid=2001,mode=0700 volume {DIRECTORY}"));
         host.tags("own volume in a sticky root");
         run(&format!("umount {DIRECTORY}"));
+    }
+
+    /// fusermount mounts on files too.
+    fn mount_on_a_file_is_never_asked() {
+        let host = Host::new();
+        directory(DIRECTORY, ALICE, 0o700);
+        fs::write(TAG, "").unwrap();
+        chown(TAG, Some(ALICE), Some(ALICE)).unwrap();
+        let at_the_tag = Fuse::mount_by_on_a_file(ALICE, TAG, "hang");
+        for got in [host.login(), host.login(), host.login()] {
+            assert_eq!((got.exported.as_deref(), got.log.len()), (Some(DIRECTORY), 0), "{:?}", got.log);
+            assert!(got.took < A_SECOND, "{:?}", got.took);
+        }
+        at_the_tag.behave("");
+        drop(at_the_tag);
+
+        Host::reset();
+        fs::write(DIRECTORY, "").unwrap();
+        let at_the_name = Fuse::mount_by_on_a_file(MALLORY, DIRECTORY, "hang");
+        for got in [host.login(), host.login(), host.login()] {
+            let [line] = got.log.as_slice() else { panic!("{got:?}") };
+            assert!(got.exported.is_none() && line.contains("is a file, not a directory"), "{got:?}");
+            assert!(got.took < A_SECOND, "{:?}", got.took);
+        }
+        at_the_name.behave("");
+        drop(at_the_name);
+        fs::remove_file(DIRECTORY).unwrap();
+    }
+
+    /// A user has 1,000 FUSE mounts, and moves them down a tree: the list of mounts is then 16 MiB long.
+    fn long_list_of_mounts_keeps_nobody_from_their_directory() {
+        let host = Host::new();
+        mount_deep_down(1000, 17);
+        for lines in [1, 0, 0] {
+            // The kernel itself takes its time to write such a list.
+            let begin = Instant::now();
+            fs::read("/proc/self/mountinfo").unwrap();
+            let bound = 4 * begin.elapsed() + A_SECOND;
+            let got = host.login();
+            assert_eq!((got.exported.as_deref(), got.log.len()), (Some(DIRECTORY), lines), "{:?}", got.log);
+            assert!(got.took < bound, "{:?}, and {bound:?} would do", got.took);
+        }
+    }
+
+    /// `/home` is often a link, or a bind mount: that a root holds the homes then shows in no path.
+    fn home_by_another_path_is_refused() {
+        let host = Host::new();
+        let refused = |how: &str| {
+            fs::create_dir(DIRECTORY).unwrap();
+            chown(DIRECTORY, Some(ALICE), Some(ALICE)).unwrap();
+            host.refuses(how, &["is the user's home directory, by another path"]);
+            fs::remove_dir(DIRECTORY).unwrap();
+            // One that would be made there later.
+            host.refuses(how, &["is the user's home directory, by another path"]);
+        };
+        run("umount /home");
+        run(&format!("mount --bind {ROOT} /home"));
+        refused("a bind mount");
+        run("umount /home");
+        run("usermod --home /media/homes/alice alice");
+        symlink(ROOT, "/media/homes").unwrap();
+        // As sshd does that looks for a key there: the caches let nobody past a link whose time of access is due,
+        // as it is until it is later than that of its making.
+        thread::sleep(Duration::from_millis(50));
+        fs::metadata("/media/homes/alice").unwrap_err();
+        refused("a link");
+        fs::remove_file("/media/homes").unwrap();
+        assert_eq!(host.login().exported.as_deref(), Some(DIRECTORY), "nothing is known of a home that is nowhere");
     }
 
     /// A directory that was refused, since its group can write it, is not made good by what a member of the

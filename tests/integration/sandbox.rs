@@ -9,7 +9,7 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixDatagram;
@@ -18,6 +18,10 @@ use std::process::{Command, Output};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{Mode, mkdirat};
 
 /// Set inside the sandbox, to the name of the test that runs there.
 const MARKER: &str = "PAM_CARGO_TARGET_SANDBOXED";
@@ -120,6 +124,27 @@ pub(crate) fn succeeded(output: &Output) -> String {
 /// What a process printed, stdout first.
 pub(crate) fn text_of(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Mounts as users can make them, only that root makes these: so many, at mount points of so many kilobytes
+/// each. Nobody may move a mount point, but anybody the directory above it.
+pub(crate) fn mount_deep_down(count: usize, kilobytes: usize) {
+    let name = "d".repeat(255);
+    let mut deepest = File::open("/home").unwrap();
+    mkdirat(&deepest, "mounts", Mode::S_IRWXU).unwrap();
+    for number in 0..count {
+        let at = format!("/home/mounts/{number}");
+        fs::create_dir(&at).unwrap();
+        mount(None::<&str>, at.as_str(), Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    }
+    let top = File::open("/home").unwrap();
+    for _ in 0..kilobytes * 4 {
+        mkdirat(&deepest, name.as_str(), Mode::S_IRWXU).unwrap();
+        deepest = openat(&deepest, name.as_str(), OFlag::O_DIRECTORY, Mode::empty()).unwrap().into();
+    }
+    renameat(&top, "mounts", &deepest, "mounts").unwrap();
+    let listed = fs::read("/proc/self/mountinfo").unwrap().len();
+    assert!(listed > count * kilobytes * 1024, "{listed}");
 }
 
 /// Waits until `what` is `true`: a process of the sandbox is on its way there.

@@ -168,7 +168,8 @@ impl Patient {
             Fix::Root(change) => init::apply(change, root.context("no root is configured")?),
             Fix::Sweep => {
                 let root = root.context("no root is configured")?;
-                let opened = SharedRoot::open(root, Patience::Wait(&Mounts::read()));
+                let mounts = Mounts::on_the_way_to(root.as_str());
+                let opened = SharedRoot::open(root, Patience::Wait(&mounts));
                 let opened = opened.map_err(|error| Stop::Root(root.clone(), error).to_string());
                 cache_dir::sweep(&opened.map_err(anyhow::Error::msg)?)
                     .map_err(|_| anyhow::anyhow!(".staging cannot be used"))

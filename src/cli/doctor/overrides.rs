@@ -104,13 +104,15 @@ pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) {
 
 /// The members' home directories that lie on this host: others could make us wait.
 pub(super) fn homes(patient: &Patient) -> Vec<PathBuf> {
-    let mounts = Mounts::read();
     let members: BTreeSet<&str> = patient.members.iter().map(|member| member.user.as_str()).collect();
     let homes: BTreeSet<PathBuf> = patient
         .everybody
         .iter()
         .filter(|person| members.contains(person.name.as_str()) && person.home != Path::new("/"))
-        .filter(|person| person.home.to_str().is_some_and(|home| mounts.are_local_up_to(home)))
+        .filter(|person| {
+            let is_local = |home| Mounts::on_the_way_to(home).are_local_up_to(home);
+            person.home.to_str().is_some_and(is_local)
+        })
         .map(|person| person.home.clone())
         .collect();
     homes.into_iter().collect()

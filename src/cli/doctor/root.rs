@@ -41,7 +41,8 @@ const DIRECTORY: OFlag =
 pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) -> anyhow::Result<()> {
     let config = &patient.settings.loaded.config;
     let Some(path) = &config.root else { return Ok(()) };
-    let is_local = Mounts::read().are_local_up_to(path.as_str());
+    let mounts = Mounts::on_the_way_to(path.as_str());
+    let is_local = mounts.are_local_up_to(path.as_str());
     if !is_local {
         if !config.name.names_host() {
             findings.push(Finding::new(
@@ -60,7 +61,7 @@ pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) -> anyhow:
             return Ok(());
         }
     }
-    let root = match SharedRoot::open(path, Patience::Wait(&Mounts::read())) {
+    let root = match SharedRoot::open(path, Patience::Wait(&mounts)) {
         Ok(root) => root,
         Err(error) => {
             findings.push(refused(path, error));
@@ -83,8 +84,8 @@ pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) -> anyhow:
 
 /// Opens a root in a child: its server may be dead, and whoever touches it then waits without end.
 fn knock(path: &RootPath, config: &Config) -> Result<(), ChildError> {
-    ffi::in_child(config.timeout, || SharedRoot::open(path, Patience::Wait(&Mounts::read())).map(drop))
-        .map(drop)
+    let mounts = Mounts::on_the_way_to(path.as_str());
+    ffi::in_child(config.timeout, || SharedRoot::open(path, Patience::Wait(&mounts)).map(drop)).map(drop)
 }
 
 /// Whether the root's file system does not answer.
