@@ -29,8 +29,8 @@ pub enum Patience<'a> {
     /// Wait for whoever has the answer, on these mounts. On one that is not among them, since it was mounted
     /// after the list was read, it is `WouldWait`.
     Wait(&'a Mounts),
-    /// Wait for nobody: what the caches do not have, or have from a file system that is not on a block
-    /// device, is `WouldWait`.
+    /// Wait for nobody: what the caches do not have, or have from a file system that is neither on a block
+    /// device nor the one mounted at `/`, is `WouldWait`.
     Cached,
 }
 
@@ -230,8 +230,11 @@ fn open_and_look(
             let directory = open_in_memory(parent, name, flags)?;
             match ffi::stat_in_memory(&directory) {
                 // Major number 0 is for file systems without a block device: the remote ones are among them,
-                // and all that users can mount.
-                Ok(found) if found.stx_dev_major != 0 => {
+                // and all that users can mount. But what is mounted at `/` counts as local, whatever it is.
+                Ok(found)
+                    if found.stx_dev_major != 0
+                        || found.stx_mnt_id != 0 && top_mount.is_none_or(|top| top == found.stx_mnt_id) =>
+                {
                     let mode = u32::from(found.stx_mode) & 0o7777;
                     Ok((directory, Seen { uid: found.stx_uid, mode, mount: found.stx_mnt_id }))
                 }
