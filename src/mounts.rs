@@ -5,6 +5,7 @@
 //! system that says of what is in it that it is root's, or a victim's. So these questions are put to the
 //! kernel's own list of mounts, and to no file system.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read;
 
@@ -69,48 +70,53 @@ impl Mounts {
         let mut mounts = self.all().peekable();
         mounts.peek().is_some()
             && mounts.all(|mount| {
-                mount.point == b"/"
-                    || LOCAL.contains(&mount.kind)
-                    || !lies_below(path.as_bytes(), &unescape(mount.point))
+                let point = mount.point();
+                point == b"/"
+                    || !lies_below(path.as_bytes(), &unescape(point))
+                    || LOCAL.contains(&mount.kind_and_options().0)
             })
     }
 
     /// Who has mounted the file system with this id: a user, with FUSE; root, for all others. None, where the
     /// list does not have it: it was mounted since. Allocates no memory.
     pub(crate) fn mounter(&self, id: u64) -> Option<u32> {
-        let mount = self.all().find(|mount| mount.id == Some(id))?;
-        if !mount.kind.starts_with(b"fuse") {
+        let (kind, options) = self.all().find(|mount| mount.id() == Some(id))?.kind_and_options();
+        if !kind.starts_with(b"fuse") {
             return Some(0);
         }
-        let mut options = mount.options.split(|&byte| byte == b',');
-        let user = options.find_map(|option| option.strip_prefix(b"user_id="))?;
+        let user = options.split(|&byte| byte == b',').find_map(|option| option.strip_prefix(b"user_id="))?;
         std::str::from_utf8(user).ok()?.parse().ok()
     }
 
     fn all(&self) -> impl Iterator<Item = Mount<'_>> {
-        self.0.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(|line| {
-            let mut fields = line.split(|&byte| byte == b' ');
-            let id = fields.next().and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
-            // A line without a mount point is of a mount anywhere, of no known type.
-            let point = fields.nth(3).unwrap_or(b"");
-            // Optional fields end with a dash; then come the type, the source and the options.
-            let mut last = fields.skip_while(|field| *field != b"-").skip(1);
-            let kind = last.next().unwrap_or_default();
-            Mount { id, point, kind, options: last.nth(1).unwrap_or_default() }
-        })
+        self.0.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(Mount)
     }
 }
 
-/// What the list says of a mount, as far as the module asks.
-struct Mount<'a> {
+/// A line of the list. Each field is looked for when it is asked for: of most mounts one decides.
+struct Mount<'a>(&'a [u8]);
+
+impl<'a> Mount<'a> {
+    fn fields(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.0.split(|&byte| byte == b' ')
+    }
+
     /// Its id, as statx(2) gives it too.
-    id: Option<u64>,
-    /// Where it is mounted, with octal escapes.
-    point: &'a [u8],
-    /// The file system's type.
-    kind: &'a [u8],
-    /// Its options, with commas between.
-    options: &'a [u8],
+    fn id(&self) -> Option<u64> {
+        std::str::from_utf8(self.fields().next()?).ok()?.parse().ok()
+    }
+
+    /// Where it is mounted, with octal escapes. A line without is of a mount anywhere, of no known type.
+    fn point(&self) -> &'a [u8] {
+        self.fields().nth(4).unwrap_or_default()
+    }
+
+    /// The file system's type, and its options, with commas between.
+    fn kind_and_options(&self) -> (&'a [u8], &'a [u8]) {
+        // Optional fields end with a dash; then come the type, the source and the options.
+        let mut last = self.fields().skip(5).skip_while(|field| *field != b"-").skip(1);
+        (last.next().unwrap_or_default(), last.nth(1).unwrap_or_default())
+    }
 }
 
 /// Whether a path is, or lies below, a directory.
@@ -122,7 +128,10 @@ fn lies_below(path: &[u8], directory: &[u8]) -> bool {
 }
 
 /// Undoes the octal escapes (`\040`) that the kernel writes for blanks and backslashes.
-fn unescape(field: &[u8]) -> Vec<u8> {
+fn unescape(field: &[u8]) -> Cow<'_, [u8]> {
+    if !field.contains(&b'\\') {
+        return field.into();
+    }
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, after)) = rest.split_first() {
@@ -136,7 +145,7 @@ fn unescape(field: &[u8]) -> Vec<u8> {
             _ => plain.push(byte),
         }
     }
-    plain
+    plain.into()
 }
 
 #[cfg(test)]
