@@ -37,7 +37,7 @@ INSTALLED_FISH := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/cargo-targ
 CONF := $(DESTDIR)/etc/security/cargo-target.conf
 PAM_D := $(DESTDIR)/etc/pam.d
 
-.PHONY: help build install uninstall demo check soak clean
+.PHONY: help build install uninstall demo check soak bench clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -178,6 +178,15 @@ soak: ## the long forms of the attacks, faults, crowds and fuzzing
 	[[ $$EUID -eq 0 ]] || sudo -v
 	$(build-module)
 	$(CARGO) test --locked --test integration -- --ignored --nocapture --test-threads=1 soak_
+
+bench: ## measure sessions, logins and builds beside what an administrator would use instead
+	@tests/prerequisites bench
+	[[ $$EUID -eq 0 ]] || sudo -v
+	$(build-module)
+	$(CARGO) build --locked --release --manifest-path benches/empty/Cargo.toml --target-dir '$(TARGET_DIR)/bench/empty'
+	benches/unpack-tmpdir '$(TARGET_DIR)/bench/tmpdir'
+	CARGO_TARGET_DIR='$(TARGET_DIR)' exec tests/sandbox env TARGET_DIR='$(TARGET_DIR)' \
+		$(foreach name,COLD WARM LOGINS,$(if $($(name)),$(name)='$($(name))')) benches/run $(PARTS)
 
 clean: ## remove what was built
 	@$(CARGO) clean

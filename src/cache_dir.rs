@@ -143,39 +143,12 @@ pub struct Provision<'a> {
     pub name: &'a DirName,
     /// Whose it must be.
     pub owner: Owner,
-    /// What it must not be.
-    pub home: Home,
+    /// The user's home directory, which it must not be.
+    pub home: &'a Path,
     /// The mode of a new one.
     pub mode: DirMode,
     /// How far to go.
     pub purpose: Purpose,
-}
-
-/// A user's home directory, as far as it is known without asking its file system: it may have a dead server.
-///
-/// Where the home's path leads through a symbolic link or another mount, the paths do not show that a root's
-/// directories are the homes. Here that is found as often as the caches know it, which is after the first program
-/// that looked for something there; `cargo-targetctl init` refuses such a root whatever they know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Home {
-    /// It is this directory.
-    There(Identity),
-    /// It is not known, and would be in this directory: often it is made at the first login.
-    In(Identity),
-    /// Nothing is known of it.
-    Unknown,
-}
-
-impl Home {
-    /// Looks a home directory up in the kernel's caches.
-    #[must_use]
-    pub fn look_up(path: &Path) -> Self {
-        let known = |path: &Path| Identity::in_memory(path).ok();
-        known(path)
-            .map(Self::There)
-            .or_else(|| path.parent().and_then(known).map(Self::In))
-            .unwrap_or(Self::Unknown)
-    }
 }
 
 /// How far a provision goes.
@@ -340,14 +313,18 @@ impl Provision<'_> {
     /// at all. With [`Patience::Cached`], what is found in memory is all that can be provided: a block device,
     /// by which it is told from a remote file system, may have a process for a server too (ntfs-3g).
     pub fn run(&self, root: &SharedRoot, patience: Patience<'_>) -> Result<Provided, CacheDirError> {
-        if self.home == Home::In(root.identity()) {
-            return Err(CacheDirError::Home);
-        }
         if let Some(found) = CacheDir::find(root, self, patience)? {
-            if self.purpose == Purpose::Provide {
-                found.put_back_tag(self.owner, patience)?;
+            match found.tag(patience)? {
+                Tag::There => {}
+                // A cache that has served before has its tag.
+                Tag::Missing if self.is_home(root, Some(found.identity)) => return Err(CacheDirError::Home),
+                tag if self.purpose == Purpose::Provide => found.put_back_tag(tag, self.owner),
+                _ => {}
             }
             return Ok(Provided::Found);
+        }
+        if self.is_home(root, None) {
+            return Err(CacheDirError::Home);
         }
         let nobodys = self.owner.uid == u32::MAX || self.owner.gid == u32::MAX;
         match self.purpose {
@@ -367,6 +344,19 @@ impl Provision<'_> {
         }
     }
 
+    /// Whether the user's home directory is what was found, or would be made in this root. Where its path leads
+    /// through a symbolic link or another mount, the paths do not show it.
+    ///
+    /// Its file system may have a dead server and is not asked: the answer is as good as the kernel's caches, which
+    /// know a home after any program has looked for something there. (`cargo-targetctl init` asks.)
+    fn is_home(&self, root: &SharedRoot, found: Option<Identity>) -> bool {
+        match (Identity::in_memory(self.home), self.home.parent()) {
+            (Some(home), _) => found == Some(home),
+            (None, Some(parent)) => Identity::in_memory(parent) == Some(root.identity()),
+            (None, None) => false,
+        }
+    }
+
     /// Makes the directory; false if something has its name already.
     fn make(&self, root: &SharedRoot) -> Result<bool, CacheDirError> {
         let mut tries_left = MAKE_TRIES;
@@ -382,7 +372,10 @@ impl Provision<'_> {
 }
 
 /// A user's directory, open, that was found in order.
-struct CacheDir(OwnedFd);
+struct CacheDir {
+    directory: OwnedFd,
+    identity: Identity,
+}
 
 impl CacheDir {
     /// The user's directory if it is there and in order; nothing is changed.
@@ -394,7 +387,7 @@ impl CacheDir {
         provision: &Provision<'_>,
         patience: Patience<'_>,
     ) -> Result<Option<Self>, CacheDirError> {
-        let &Provision { name, owner, home, .. } = provision;
+        let &Provision { name, owner, .. } = provision;
         let (directory, seen) = match root.look(name.as_str(), patience) {
             Ok(found) => found,
             Err(LookError::WouldWait) => return Err(CacheDirError::WouldWait),
@@ -405,46 +398,56 @@ impl CacheDir {
             Err(LookError::MountedBy(uid)) => return Err(CacheDirError::MountedBy(uid)),
             Err(LookError::Failed(errno)) => return Err(CacheDirError::Failed(Step::Open, errno)),
         };
-        if home == Home::There(seen.identity) {
-            return Err(CacheDirError::Home);
-        }
         if seen.uid != owner.uid {
             return Err(CacheDirError::WrongOwner(seen.uid));
         }
         if seen.mode & OTHERS_MAY_WRITE != 0 {
             return Err(CacheDirError::Writable(seen.mode));
         }
-        Ok(Some(Self(directory)))
+        Ok(Some(Self { directory, identity: seen.identity }))
     }
 
-    /// Puts the tag back where it is missing. Whatever the user has by its name is left as it is, and
-    /// failing is no fault: the directory serves without.
-    fn put_back_tag(&self, owner: Owner, patience: Patience<'_>) -> Result<(), CacheDirError> {
+    /// Whether it has its tag. Whatever the user has by that name is one, to be left as it is.
+    fn tag(&self, patience: Patience<'_>) -> Result<Tag, CacheDirError> {
         let look = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         if matches!(patience, Patience::Cached) {
-            return match open_in_memory(&self.0, TAG_NAME, look).map(ffi::stat_in_memory) {
-                Ok(Ok(found)) if found.stx_uid != 0 => Ok(()),
-                Err(LookError::Failed(errno)) if errno != Errno::ENOENT => Ok(()),
+            return match open_in_memory(&self.directory, TAG_NAME, look).map(ffi::stat_in_memory) {
+                Ok(Ok(found)) if found.stx_uid != 0 => Ok(Tag::There),
+                Err(LookError::Failed(errno)) if errno != Errno::ENOENT => Ok(Tag::There),
                 _ => Err(CacheDirError::WouldWait),
             };
         }
         // Not by a mount that stands at its name: its server need not answer.
-        match open_in_mount(&self.0, TAG_NAME, look).and_then(fstat) {
-            Err(Errno::ENOENT) => {}
-            // A login died here: nobody but root makes a file of root's in a private directory.
+        Ok(match open_in_mount(&self.directory, TAG_NAME, look).and_then(fstat) {
+            Err(Errno::ENOENT) => Tag::Missing,
             Ok(found)
                 if kind(&found) == SFlag::S_IFREG
                     && found.st_uid == 0
                     && found.st_nlink == 1
                     && usize::try_from(found.st_size).is_ok_and(|size| size <= TAG.len()) =>
             {
-                let _ = unlinkat(&self.0, TAG_NAME, UnlinkatFlags::NoRemoveDir);
+                Tag::Unfinished
             }
-            _ => return Ok(()),
-        }
-        let _ = write_tag(&self.0, owner);
-        Ok(())
+            _ => Tag::There,
+        })
     }
+
+    /// Puts the tag back. Failing is no fault: the directory serves without.
+    fn put_back_tag(&self, tag: Tag, owner: Owner) {
+        if tag == Tag::Unfinished {
+            let _ = unlinkat(&self.directory, TAG_NAME, UnlinkatFlags::NoRemoveDir);
+        }
+        let _ = write_tag(&self.directory, owner);
+    }
+}
+
+/// A directory's tag, as it was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tag {
+    There,
+    Missing,
+    /// A login died while it wrote it: nobody but root makes a file of root's in a private directory.
+    Unfinished,
 }
 
 /// For the message alone: what stands in a directory's place.

@@ -247,18 +247,30 @@ fn read(path: &str) -> Result<Vec<u8>, Unreadable> {
             found.mode() & 0o7777
         )));
     }
-    let mut content = Vec::with_capacity(usize::try_from(found.len().min(MAX_FILE_SIZE)).unwrap_or(0) + 1);
-    file.take(MAX_FILE_SIZE + 1).read_to_end(&mut content).map_err(Unreadable::Io)?;
-    if content.len() as u64 > MAX_FILE_SIZE {
+    if found.len() > MAX_FILE_SIZE {
         return Err(Unreadable::Untrusted(format!("is larger than {} KiB", MAX_FILE_SIZE / 1024)));
     }
+    // As long as it was when it was looked at, so that one read has it all.
+    let mut content = Vec::with_capacity(usize::try_from(found.len()).unwrap_or(0));
+    file.take(found.len()).read_to_end(&mut content).map_err(Unreadable::Io)?;
     // A failed allocation would abort the host, and nothing that a session keeps can be larger than this.
     let mut parsed = Vec::<u8>::new();
-    let size = content.len() * (MEMORY_PER_BYTE + path.len());
+    let size = length_of_settings(&content) * (MEMORY_PER_BYTE + path.len());
     match black_box(&mut parsed).try_reserve_exact(size) {
         Ok(()) => Ok(content),
         Err(_) => Err(Unreadable::Io(io::ErrorKind::OutOfMemory.into())),
     }
+}
+
+/// How much of a file is lines that say something, in bytes; the others take no memory.
+fn length_of_settings(content: &[u8]) -> usize {
+    let lines = content.split_inclusive(|&byte| byte == b'\n');
+    lines.filter(|line| !says_nothing(line.trim_ascii())).map(<[u8]>::len).sum()
+}
+
+/// Whether a line, its blanks taken off, is empty or a comment.
+fn says_nothing(line: &[u8]) -> bool {
+    line.is_empty() || line.starts_with(b"#")
 }
 
 /// The configuration that the words of a pam.d line and the content of the file at `path` make.
@@ -282,11 +294,11 @@ pub fn parse(arguments: &[&[u8]], path: &str, content: Result<&[u8], &Unreadable
     match content.map_err(ToString::to_string).and_then(as_text) {
         Ok(text) => {
             for (index, line) in text.lines().enumerate() {
-                let line = line.trim_ascii();
-                if line.is_empty() || line.starts_with('#') {
+                let line = line.trim_ascii().as_bytes();
+                if says_nothing(line) {
                     continue;
                 }
-                let (key, value) = split(line.as_bytes());
+                let (key, value) = split(line);
                 if let Err(cause) = from_file.put(key, value) {
                     problems.push(Problem { place: Place::Line(path.into(), index + 1), cause });
                 }
@@ -306,11 +318,12 @@ pub fn parse(arguments: &[&[u8]], path: &str, content: Result<&[u8], &Unreadable
 fn as_text(content: &[u8]) -> Result<&str, String> {
     let line_of =
         |offset: usize| content.iter().take(offset).filter(|&&byte| byte == b'\n').count().saturating_add(1);
-    if let Some(offset) = content.iter().position(|&byte| byte == 0) {
-        return Err(format!("is not text: there is a NUL byte in line {}", line_of(offset)));
+    let text = std::str::from_utf8(content)
+        .map_err(|error| format!("is not text: line {} is not UTF-8", line_of(error.valid_up_to())))?;
+    match text.find('\0') {
+        Some(offset) => Err(format!("is not text: there is a NUL byte in line {}", line_of(offset))),
+        None => Ok(text),
     }
-    std::str::from_utf8(content)
-        .map_err(|error| format!("is not text: line {} is not UTF-8", line_of(error.valid_up_to())))
 }
 
 /// `key=value`, blanks around both dropped. A word without `=` is a key without a value, and so is the

@@ -11,7 +11,7 @@ use nix::sys::stat::stat;
 use nix::unistd::{geteuid, gethostname};
 
 use crate::account::{Account, NssError};
-use crate::cache_dir::{CacheDirError, DirName, Home, NameError, Owner, Provided, Provision, Purpose};
+use crate::cache_dir::{CacheDirError, DirName, NameError, Owner, Provided, Provision, Purpose};
 use crate::config::{self, Config, Loaded, OnError, Problem, RootPath};
 use crate::ffi::{self, ChildError};
 use crate::mounts::Mounts;
@@ -301,7 +301,7 @@ impl Developer<'_> {
     /// Finds or makes the directory, and says what to export.
     fn provision(&self, config: &Config, purpose: Purpose) -> Result<Ready, Stop> {
         let Self { account: Account { uid, gid, home, .. }, name, place, root } = self;
-        let (owner, home) = (Owner { uid: *uid, gid: *gid }, Home::look_up(home));
+        let owner = Owner { uid: *uid, gid: *gid };
         let provision = Provision { name, owner, home, mode: config.mode, purpose };
 
         let provided = match root {

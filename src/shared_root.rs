@@ -31,8 +31,8 @@ pub enum Patience<'a> {
     /// Wait for whoever has the answer, on these mounts. On one that is not among them, since it was mounted
     /// after the list was read, it is `WouldWait`.
     Wait(&'a Mounts),
-    /// Wait for nobody: what the caches do not have, or have from a file system that is not on a block
-    /// device, is `WouldWait`.
+    /// Wait for nobody: what the caches do not have, or have from a file system that is neither on a block
+    /// device nor the one mounted at `/`, is `WouldWait`.
     Cached,
 }
 
@@ -184,7 +184,7 @@ impl AsFd for SharedRoot {
 
 /// Which file it is, by whatever path: stat(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     device: u64,
     inode: u64,
 }
@@ -195,10 +195,14 @@ impl Identity {
         Self { device, inode: found.stx_ino }
     }
 
-    /// Of what a path leads to, as far as the kernel's caches know it: no file system is asked.
-    pub(crate) fn in_memory(path: &Path) -> Result<Self, LookError> {
-        let opened = open_in_memory(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_CLOEXEC)?;
-        ffi::stat_in_memory(opened).map(|found| Self::of(&found)).map_err(LookError::Failed)
+    /// Of what a path leads to, if the kernel's caches know it: no file system is asked.
+    pub(crate) fn in_memory(path: &Path) -> Option<Self> {
+        // nix would allocate for a longer one.
+        if path.len() >= 1024 {
+            return None;
+        }
+        let opened = open_in_memory(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_CLOEXEC).ok()?;
+        ffi::stat_in_memory(opened).ok().map(|found| Self::of(&found))
     }
 }
 
@@ -254,8 +258,11 @@ fn open_and_look(
             let directory = open_in_memory(parent, name, flags)?;
             match ffi::stat_in_memory(&directory) {
                 // Major number 0 is for file systems without a block device: the remote ones are among them,
-                // and all that users can mount.
-                Ok(found) if found.stx_dev_major != 0 => {
+                // and all that users can mount. But what is mounted at `/` counts as local, whatever it is.
+                Ok(found)
+                    if found.stx_dev_major != 0
+                        || found.stx_mnt_id != 0 && top_mount.is_none_or(|top| top == found.stx_mnt_id) =>
+                {
                     let (identity, mode) = (Identity::of(&found), u32::from(found.stx_mode) & 0o7777);
                     Ok((directory, Seen { identity, uid: found.stx_uid, mode, mount: found.stx_mnt_id }))
                 }

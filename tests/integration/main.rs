@@ -16,6 +16,7 @@ mod attack;
 mod c_host;
 mod cli;
 mod clients;
+mod counts;
 mod crowds;
 mod disks;
 mod faults;

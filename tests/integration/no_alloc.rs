@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 
-use pam_cargo_target::cache_dir::{DirName, Home, Owner, Provided, Provision, Purpose};
+use pam_cargo_target::cache_dir::{DirName, Owner, Provided, Provision, Purpose};
 use pam_cargo_target::config::{self, Config};
 use pam_cargo_target::mounts::Mounts;
 use pam_cargo_target::shared_root::{Patience, SharedRoot};
@@ -60,7 +60,7 @@ sandboxed! {
         let root = configured("root=/srv/cargo-target").root.unwrap();
         let name = DirName::new("alice", "alice".into()).unwrap();
         let owner = Owner { uid: 2001, gid: 2001 };
-        let (home, mode) = (Home::look_up(Path::new("/home/alice")), configured("").mode);
+        let (home, mode) = (Path::new("/home/alice"), configured("").mode);
         let provision = Provision { name: &name, owner, home, mode, purpose: Purpose::Provide };
         let mounts = Mounts::on_the_way_to("/srv/cargo-target/alice");
         let session = || {
