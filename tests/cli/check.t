@@ -91,7 +91,7 @@ $ install -d -o carol -m 0755 /srv/cargo-target/bob; cargo-targetctl check
 USER   UID   DECISION   REASON     DIRECTORY                STATE        VARIABLES
 alice  2001  provision  a member   /srv/cargo-target/alice  ready        CARGO_TARGET_DIR=/srv/cargo-target/alice
 bob    2002  refuse     see below  /srv/cargo-target/bob    wrong-owner  -
-bob: /srv/cargo-target/bob belongs to uid 2003, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv -nT /srv/cargo-target/bob /srv/cargo-target/bob.old
+bob: /srv/cargo-target/bob belongs to uid 2003, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv -nT /srv/cargo-target/bob /srv/cargo-target/.bob.old
 [3]
 
 $ cargo-targetctl check --json bob
@@ -108,7 +108,7 @@ $ cargo-targetctl check --json bob
     {
       "decision": "refuse",
       "directory": "/srv/cargo-target/bob",
-      "reason": "/srv/cargo-target/bob belongs to uid 2003, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv -nT /srv/cargo-target/bob /srv/cargo-target/bob.old",
+      "reason": "/srv/cargo-target/bob belongs to uid 2003, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv -nT /srv/cargo-target/bob /srv/cargo-target/.bob.old",
       "state": "wrong-owner",
       "uid": 2002,
       "user": "bob",
@@ -127,7 +127,7 @@ bob: /srv/cargo-target/bob (mode 0775) is writable by group or others, who could
 $ rmdir /srv/cargo-target/bob; ln -s alice /srv/cargo-target/bob; cargo-targetctl check bob
 USER  UID   DECISION  REASON     DIRECTORY              STATE            VARIABLES
 bob   2002  refuse    see below  /srv/cargo-target/bob  not-a-directory  -
-bob: /srv/cargo-target/bob is a symbolic link, not a directory; move it away: mv -nT /srv/cargo-target/bob /srv/cargo-target/bob.old
+bob: /srv/cargo-target/bob is a symbolic link, not a directory; move it away: mv -nT /srv/cargo-target/bob /srv/cargo-target/.bob.old
 [3]
 
 $ rm /srv/cargo-target/bob; chmod 0755 /srv/cargo-target/.staging; cargo-targetctl check

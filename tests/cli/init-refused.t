@@ -82,7 +82,7 @@ cargo-targetctl: /srv/dangling leads nowhere: No such file or directory (os erro
 # Somebody has taken the name of .staging.
 $ mkdir -m 0755 /srv/y; mkdir -m 0777 /srv/y/.staging; cargo-targetctl init --root /srv/y --yes
 refused: /srv/y/.staging is not a directory of root's that nobody else can enter
-    rm -r --one-file-system /srv/y/.staging
+    mv -nT /srv/y/.staging /srv/y/.staging.old
 Nothing was changed.
 [3]
 
@@ -125,3 +125,91 @@ refused: /etc/security/cargo-target.conf has faults; mend them first
     /etc/security/cargo-target.conf: is a FIFO, not a regular file
 Nothing was changed.
 [3]
+
+# By another path, too: a symbolic link, a bind mount.
+$ rm /etc/security/cargo-target.conf; mkdir -p /data/home; mount --bind /home /data/home; umount -l /home; rmdir /home; ln -s data/home /home; cargo-targetctl init --root /data/home --yes; cargo-targetctl init --root /data/home/alice/cache --yes
+umount: /home: not mounted.
+rmdir: failed to remove '/home': Directory not empty
+To do:
+    make /data/home/.staging, root:root 0700
+    write /etc/security/cargo-target.conf: root = /data/home
+Done.
+2 members' directories are there and in order.
+Next:
+    see which lines PAM lacks: cargo-targetctl doctor
+    see what a login would get: cargo-targetctl check
+refused: /data/home/alice belongs to uid 2001, who could replace what is in it; run: chown -h root /data/home/alice
+refused: /etc/security/cargo-target.conf names another root, /data/home; if it is to be /data/home/alice/cache, make its line:
+    root = /data/home/alice/cache
+Nothing was changed.
+[3]
+
+$ mkdir /srv/bound; mount --bind /data/home /srv/bound; cargo-targetctl init --root /srv/bound --yes; cargo-targetctl init --root /srv/bound/bob --yes; umount /srv/bound; rmdir /srv/bound
+refused: /etc/security/cargo-target.conf names another root, /data/home; if it is to be /srv/bound, make its line:
+    root = /srv/bound
+Nothing was changed.
+refused: /etc/security/cargo-target.conf names another root, /data/home; if it is to be /srv/bound/bob, make its line:
+    root = /srv/bound/bob
+Nothing was changed.
+
+# What is something else already, however deep it lies.
+$ for directory in /var/spool/cron/crontabs /var/log/apt /var/lib/dpkg /var/lib/private/x /snap/x; do cargo-targetctl init --root $directory --dry-run; done
+refused: /var/spool/cron/crontabs is the system's
+    give the shared root a directory of its own, such as /srv/cargo-target
+refused: /etc/security/cargo-target.conf names another root, /data/home; if it is to be /var/spool/cron/crontabs, make its line:
+    root = /var/spool/cron/crontabs
+Nothing was changed.
+refused: /var/log/apt is the system's
+    give the shared root a directory of its own, such as /srv/cargo-target
+refused: /etc/security/cargo-target.conf names another root, /data/home; if it is to be /var/log/apt, make its line:
+    root = /var/log/apt
+Nothing was changed.
+refused: /var/lib/dpkg is the system's
+    give the shared root a directory of its own, such as /srv/cargo-target
+refused: /etc/security/cargo-target.conf names another root, /data/home; if it is to be /var/lib/dpkg, make its line:
+    root = /var/lib/dpkg
+Nothing was changed.
+refused: /var/lib/private/x is the system's
+    give the shared root a directory of its own, such as /srv/cargo-target
+refused: /etc/security/cargo-target.conf names another root, /data/home; if it is to be /var/lib/private/x, make its line:
+    root = /var/lib/private/x
+Nothing was changed.
+refused: /snap/x is the system's
+    give the shared root a directory of its own, such as /srv/cargo-target
+refused: /etc/security/cargo-target.conf names another root, /data/home; if it is to be /snap/x, make its line:
+    root = /snap/x
+Nothing was changed.
+[3]
+
+$ mkdir /srv/web; touch /srv/web/index.html; mkdir /srv/web/cgi /srv/web/alice; cargo-targetctl init --root /srv/web --yes; rm -r /srv/web
+refused: /srv/web is in use for something else: cgi and 1 more in it is no user's directory
+    give the shared root a directory of its own, such as /srv/cargo-target
+    or, if it is to be the root all the same, say so in /etc/security/cargo-target.conf first: root = /srv/web
+refused: /etc/security/cargo-target.conf names another root, /data/home; if it is to be /srv/web, make its line:
+    root = /srv/web
+Nothing was changed.
+
+$ install -d -o mail /srv/mail; cargo-targetctl init --root /srv/mail --yes; rmdir /srv/mail
+refused: /srv/mail belongs to mail, a system user, who needs it
+    give the shared root a directory of its own, such as /srv/cargo-target
+    or, if it is to be the root all the same, say so in /etc/security/cargo-target.conf first: root = /srv/mail
+refused: /etc/security/cargo-target.conf names another root, /data/home; if it is to be /srv/mail, make its line:
+    root = /srv/mail
+Nothing was changed.
+
+$ ln -s web /srv/link; mkdir /srv/web; cargo-targetctl init --root /srv/link --group nobodies --json | grep root; rm -r /srv/web /srv/link
+      "reason": "/etc/security/cargo-target.conf names another root, /data/home; if it is to be /srv/web, make its line:",
+        "root = /srv/web"
+  "root": "/srv/web",
+  "root_given": "/srv/link",
+
+# A conf that cannot be written: nothing is half done.
+$ cargo-targetctl --conf /proc/x.conf init --root /srv/c --group new --create-group --yes; cargo-targetctl --conf /etc/nowhere/x.conf init --root /srv/c --yes; ls -d /srv/c; getent group new
+refused: /proc/x.conf cannot be written: No such file or directory (os error 2)
+    see that its directory is there and can be written, or name another file with --conf
+Nothing was changed.
+refused: /etc/nowhere/x.conf cannot be written: No such file or directory (os error 2)
+    see that its directory is there and can be written, or name another file with --conf
+Nothing was changed.
+ls: cannot access '/srv/c': No such file or directory
+[2]

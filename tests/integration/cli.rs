@@ -234,7 +234,11 @@ sandboxed! {
         }
         // "The next login makes it."
         assert_eq!(run("su -l alice -c 'echo $CARGO_TARGET_DIR'"), "/srv/cargo-target/alice\n");
-        assert_eq!(run("cargo-targetctl doctor"), "No problem found.\n");
+        let printed = run("cargo-targetctl doctor");
+        let (places, verdict) = printed.rsplit_once(".\n").and_then(|(rest, _)| rest.rsplit_once('\n')).unwrap();
+        assert_eq!(verdict, "No problem found", "{printed}");
+        assert!(places.lines().all(|line| line.starts_with("pam_cargo_target.so stands in /etc/pam.d/")), "{places}");
+        assert!(places.contains(", sshd,") && places.contains("cron, "), "{places}");
     }
 
     fn bad_input_gets_a_sentence_and_the_right_exit_status() {
