@@ -196,3 +196,8 @@ $ setpriv --reuid=bob --regid=bob --init-groups cargo-targetctl check --json
 # No member at all.
 $ echo 'group = nobodies' >>/etc/security/cargo-target.conf; cargo-targetctl check
 No user is a member of nobodies.
+
+# Colours, at a terminal only, and not where NO_COLOR is set.
+$ export TERM=xterm; for set in NO_COLOR= NO_COLOR=1; do env $set script -E never -qec 'cargo-targetctl check carol' /dev/null | cat -v; done; cargo-targetctl check carol | cat -v; NO_COLOR=1 cargo-targetctl check carol --color always | cat -v
+
+$ TERM=dumb script -E never -qec 'cargo-targetctl check carol' /dev/null | cat -v; TERM=xterm script -E never -qec 'cargo-targetctl check carol --color never' /dev/null | cat -v

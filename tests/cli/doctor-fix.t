@@ -82,3 +82,6 @@ CARGO_TARGET_DIR=/srv/old
 $ setpriv --reuid=alice --regid=alice --init-groups cargo-targetctl doctor --fix --yes
 cargo-targetctl: --fix changes what is root's: run it as root
 [1]
+
+# What is mended may show what lay behind it: it goes on until there is nothing left that it can mend.
+$ : >/etc/environment; chown alice /srv/cargo-target; chmod 0777 /srv/cargo-target; rm /srv/cargo-target/alice/CACHEDIR.TAG; cargo-targetctl doctor --fix --yes; stat -c '%A %U:%G %n' /srv/cargo-target /srv/cargo-target/alice/CACHEDIR.TAG

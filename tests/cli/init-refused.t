@@ -127,7 +127,7 @@ Nothing was changed.
 [3]
 
 # By another path, too: a symbolic link, a bind mount.
-$ rm /etc/security/cargo-target.conf; mkdir -p /data/home; mount --bind /home /data/home; umount -l /home; rmdir /home; ln -s data/home /home; cargo-targetctl init --root /data/home --yes; cargo-targetctl init --root /data/home/alice/cache --yes
+$ rm /etc/security/cargo-target.conf; mkdir /data; mv /home/* /data; ln -s data /homes; sed -i s,/home/,/homes/, /etc/passwd; cargo-targetctl init --root /data --yes; cargo-targetctl init --root /data/alice/cache --yes
 umount: /home: not mounted.
 rmdir: failed to remove '/home': Directory not empty
 To do:
@@ -144,7 +144,7 @@ refused: /etc/security/cargo-target.conf names another root, /data/home; if it i
 Nothing was changed.
 [3]
 
-$ mkdir /srv/bound; mount --bind /data/home /srv/bound; cargo-targetctl init --root /srv/bound --yes; cargo-targetctl init --root /srv/bound/bob --yes; umount /srv/bound; rmdir /srv/bound
+$ mkdir /srv/bound; mount --bind /data /srv/bound; cargo-targetctl init --root /srv/bound --yes; cargo-targetctl init --root /srv/bound/bob --yes; umount /srv/bound; rmdir /srv/bound
 refused: /etc/security/cargo-target.conf names another root, /data/home; if it is to be /srv/bound, make its line:
     root = /srv/bound
 Nothing was changed.

@@ -46,7 +46,7 @@ cargo-targetctl doctor
 
 /// A machine with the tool and the module, and with nothing set up: alice and bob are members of workspace,
 /// carol is not.
-fn machine() -> SyslogSocket {
+pub(crate) fn machine() -> SyslogSocket {
     fs::copy(TOOL, "/usr/bin/cargo-targetctl").unwrap();
     fs::copy(module_path(), crate::install::installed_module()).unwrap();
     // What a host has to say here is the same on every host.
@@ -86,7 +86,7 @@ fn replay(name: &str) {
     assert!(came_out.contains("cargo-targetctl"));
 }
 
-fn run(command: &str) -> String {
+pub(crate) fn run(command: &str) -> String {
     let output = Command::new("bash")
         .args(["-o", "pipefail", "-c", &format!("exec 2>&1\n{command}")])
         .current_dir("/")

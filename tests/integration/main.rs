@@ -18,6 +18,7 @@ mod cli;
 mod clients;
 mod crowds;
 mod disks;
+mod doctor;
 mod faults;
 mod fuse;
 mod host;
