@@ -1,6 +1,7 @@
 //! Where paths lead and whether what is there answers, found out without waiting for a file server, a FUSE
 //! daemon or an automounter that is dead.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -41,6 +42,16 @@ pub(super) fn real_path(path: &Path) -> io::Result<Real> {
 pub(super) fn real_path_there(path: &Path) -> io::Result<PathBuf> {
     let (Real::Local(real) | Real::Remote(real)) = walk(path, |_| true)?;
     Ok(real)
+}
+
+/// All that a path leads through, from below `/` on: directories, and symbolic links by where they stand.
+pub(super) fn steps(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let steps = RefCell::new(Vec::new());
+    walk(path, |step| {
+        steps.borrow_mut().push(step.to_owned());
+        true
+    })?;
+    Ok(steps.into_inner())
 }
 
 fn walk(path: &Path, may_ask: impl Fn(&Path) -> bool) -> io::Result<Real> {

@@ -199,5 +199,17 @@ No user is a member of nobodies.
 
 # Colours, at a terminal only, and not where NO_COLOR is set.
 $ export TERM=xterm; for set in NO_COLOR= NO_COLOR=1; do env $set script -E never -qec 'cargo-targetctl check carol' /dev/null | cat -v; done; cargo-targetctl check carol | cat -v; NO_COLOR=1 cargo-targetctl check carol --color always | cat -v
+^[[1mUSER^[[0m   ^[[1mUID^[[0m   ^[[1mDECISION^[[0m  ^[[1mREASON^[[0m                            ^[[1mDIRECTORY^[[0m  ^[[1mSTATE^[[0m  ^[[1mVARIABLES^[[0m^M
+carol  2003  ^[[2mskip^[[0m      in none of the configured groups  -          -      -^M
+USER   UID   DECISION  REASON                            DIRECTORY  STATE  VARIABLES^M
+carol  2003  skip      in none of the configured groups  -          -      -^M
+USER   UID   DECISION  REASON                            DIRECTORY  STATE  VARIABLES
+carol  2003  skip      in none of the configured groups  -          -      -
+^[[1mUSER^[[0m   ^[[1mUID^[[0m   ^[[1mDECISION^[[0m  ^[[1mREASON^[[0m                            ^[[1mDIRECTORY^[[0m  ^[[1mSTATE^[[0m  ^[[1mVARIABLES^[[0m
+carol  2003  ^[[2mskip^[[0m      in none of the configured groups  -          -      -
 
 $ TERM=dumb script -E never -qec 'cargo-targetctl check carol' /dev/null | cat -v; TERM=xterm script -E never -qec 'cargo-targetctl check carol --color never' /dev/null | cat -v
+USER   UID   DECISION  REASON                            DIRECTORY  STATE  VARIABLES^M
+carol  2003  skip      in none of the configured groups  -          -      -^M
+USER   UID   DECISION  REASON                            DIRECTORY  STATE  VARIABLES^M
+carol  2003  skip      in none of the configured groups  -          -      -^M

@@ -85,3 +85,17 @@ cargo-targetctl: --fix changes what is root's: run it as root
 
 # What is mended may show what lay behind it: it goes on until there is nothing left that it can mend.
 $ : >/etc/environment; chown alice /srv/cargo-target; chmod 0777 /srv/cargo-target; rm /srv/cargo-target/alice/CACHEDIR.TAG; cargo-targetctl doctor --fix --yes; stat -c '%A %U:%G %n' /srv/cargo-target /srv/cargo-target/alice/CACHEDIR.TAG
+To do:
+    give /srv/cargo-target to root:root (it is 2001:0)
+Done.
+To do:
+    set the mode of /srv/cargo-target to 0755 (it is 0777)
+Done.
+To do:
+    put the CACHEDIR.TAG of alice back
+Done.
+pam_cargo_target.so stands in /etc/pam.d/common-session:3, for login, sshd, su, su-l, sudo-i.
+pam_cargo_target.so stands in /etc/pam.d/common-session-noninteractive:3, for cron, sudo.
+No problem found.
+drwxr-xr-x root:root /srv/cargo-target
+-rw-r--r-- alice:alice /srv/cargo-target/alice/CACHEDIR.TAG

@@ -170,17 +170,19 @@ pam_cargo_target.so stands in /etc/pam.d/common-session-noninteractive:3, for cr
 No problem found.
 
 $ mkdir -m 0700 /srv/cargo-target/.staging; mount -t tmpfs -o mode=0700 staging /srv/cargo-target/.staging; cargo-targetctl doctor; cargo-targetctl init --yes
-mount: /srv/cargo-target/.staging: mount point does not exist.
-       dmesg(1) may have more information after failed mount system call.
 pam_cargo_target.so stands in /etc/pam.d/common-session:3, for login, sshd, su, su-l, sudo-i.
 pam_cargo_target.so stands in /etc/pam.d/common-session-noninteractive:3, for cron, sudo.
-No problem found.
-To do:
-    make /srv/cargo-target/.staging, root:root 0700
-Done.
-2 members' directories are there and in order.
+problem: /srv/cargo-target/.staging is a mount point: no directory can be made
+    unmount it
+    # umount /srv/cargo-target/.staging
+1 problem.
+refused: /srv/cargo-target/.staging is a mount point
+    umount /srv/cargo-target/.staging
+Nothing was changed.
+[3]
 
 $ heal
+problem staging-unsafe
 pam_cargo_target.so stands in /etc/pam.d/common-session:3, for login, sshd, su, su-l, sudo-i.
 pam_cargo_target.so stands in /etc/pam.d/common-session-noninteractive:3, for cron, sudo.
 No problem found.

@@ -127,79 +127,54 @@ Nothing was changed.
 [3]
 
 # By another path, too: a symbolic link, a bind mount.
-$ rm /etc/security/cargo-target.conf; mkdir /data; mv /home/* /data; ln -s data /homes; sed -i s,/home/,/homes/, /etc/passwd; cargo-targetctl init --root /data --yes; cargo-targetctl init --root /data/alice/cache --yes
-umount: /home: not mounted.
-rmdir: failed to remove '/home': Directory not empty
-To do:
-    make /data/home/.staging, root:root 0700
-    write /etc/security/cargo-target.conf: root = /data/home
-Done.
-2 members' directories are there and in order.
-Next:
-    see which lines PAM lacks: cargo-targetctl doctor
-    see what a login would get: cargo-targetctl check
-refused: /data/home/alice belongs to uid 2001, who could replace what is in it; run: chown -h root /data/home/alice
-refused: /etc/security/cargo-target.conf names another root, /data/home; if it is to be /data/home/alice/cache, make its line:
-    root = /data/home/alice/cache
+$ rm /etc/security/cargo-target.conf; mkdir /data; mv /home/alice /home/bob /data; ln -s data /homes; sed -i -E '/^(alice|bob):/s,/home/,/homes/,' /etc/passwd; cargo-targetctl init --root /data --yes; cargo-targetctl init --root /data/alice/cache --yes
+refused: /data is, or contains, the home directory of alice: /homes/alice
+    give the shared root a directory of its own, such as /srv/cargo-target
+Nothing was changed.
+refused: /data/alice belongs to uid 2001, who could replace what is in it; run: chown -h root /data/alice
 Nothing was changed.
 [3]
 
 $ mkdir /srv/bound; mount --bind /data /srv/bound; cargo-targetctl init --root /srv/bound --yes; cargo-targetctl init --root /srv/bound/bob --yes; umount /srv/bound; rmdir /srv/bound
-refused: /etc/security/cargo-target.conf names another root, /data/home; if it is to be /srv/bound, make its line:
-    root = /srv/bound
+refused: /srv/bound is, or contains, the home directory of alice: /homes/alice
+    give the shared root a directory of its own, such as /srv/cargo-target
 Nothing was changed.
-refused: /etc/security/cargo-target.conf names another root, /data/home; if it is to be /srv/bound/bob, make its line:
-    root = /srv/bound/bob
+refused: /srv/bound/bob is, or contains, the home directory of bob: /homes/bob
+    give the shared root a directory of its own, such as /srv/cargo-target
 Nothing was changed.
 
 # What is something else already, however deep it lies.
 $ for directory in /var/spool/cron/crontabs /var/log/apt /var/lib/dpkg /var/lib/private/x /snap/x; do cargo-targetctl init --root $directory --dry-run; done
 refused: /var/spool/cron/crontabs is the system's
     give the shared root a directory of its own, such as /srv/cargo-target
-refused: /etc/security/cargo-target.conf names another root, /data/home; if it is to be /var/spool/cron/crontabs, make its line:
-    root = /var/spool/cron/crontabs
 Nothing was changed.
 refused: /var/log/apt is the system's
     give the shared root a directory of its own, such as /srv/cargo-target
-refused: /etc/security/cargo-target.conf names another root, /data/home; if it is to be /var/log/apt, make its line:
-    root = /var/log/apt
 Nothing was changed.
 refused: /var/lib/dpkg is the system's
     give the shared root a directory of its own, such as /srv/cargo-target
-refused: /etc/security/cargo-target.conf names another root, /data/home; if it is to be /var/lib/dpkg, make its line:
-    root = /var/lib/dpkg
 Nothing was changed.
 refused: /var/lib/private/x is the system's
     give the shared root a directory of its own, such as /srv/cargo-target
-refused: /etc/security/cargo-target.conf names another root, /data/home; if it is to be /var/lib/private/x, make its line:
-    root = /var/lib/private/x
 Nothing was changed.
 refused: /snap/x is the system's
     give the shared root a directory of its own, such as /srv/cargo-target
-refused: /etc/security/cargo-target.conf names another root, /data/home; if it is to be /snap/x, make its line:
-    root = /snap/x
 Nothing was changed.
 [3]
 
 $ mkdir /srv/web; touch /srv/web/index.html; mkdir /srv/web/cgi /srv/web/alice; cargo-targetctl init --root /srv/web --yes; rm -r /srv/web
-refused: /srv/web is in use for something else: cgi and 1 more in it is no user's directory
+refused: /srv/web is in use for something else: it holds cgi and 1 more, no user's directory
     give the shared root a directory of its own, such as /srv/cargo-target
     or, if it is to be the root all the same, say so in /etc/security/cargo-target.conf first: root = /srv/web
-refused: /etc/security/cargo-target.conf names another root, /data/home; if it is to be /srv/web, make its line:
-    root = /srv/web
 Nothing was changed.
 
 $ install -d -o mail /srv/mail; cargo-targetctl init --root /srv/mail --yes; rmdir /srv/mail
 refused: /srv/mail belongs to mail, a system user, who needs it
     give the shared root a directory of its own, such as /srv/cargo-target
     or, if it is to be the root all the same, say so in /etc/security/cargo-target.conf first: root = /srv/mail
-refused: /etc/security/cargo-target.conf names another root, /data/home; if it is to be /srv/mail, make its line:
-    root = /srv/mail
 Nothing was changed.
 
 $ ln -s web /srv/link; mkdir /srv/web; cargo-targetctl init --root /srv/link --group nobodies --json | grep root; rm -r /srv/web /srv/link
-      "reason": "/etc/security/cargo-target.conf names another root, /data/home; if it is to be /srv/web, make its line:",
-        "root = /srv/web"
   "root": "/srv/web",
   "root_given": "/srv/link",
 

@@ -61,7 +61,14 @@ fn case() -> impl Strategy<Value = Case> {
         mostly("/bin/bash", &["", "/usr/sbin/nologin", "/bin/false", "/opt/nologin", "/bin/falsetto"]),
         mostly(
             "/home/dev",
-            &["/srv/cargo-target", "/srv/cargo-target/dev", "/", "/srv/link", "/srv/link/dev", "/srv/link/.."],
+            &[
+                "/srv/cargo-target",
+                "/srv/cargo-target/dev",
+                "/",
+                "/srv/link",
+                "/srv/link/dev",
+                "/srv/link/..",
+            ],
         ),
         prop_oneof![
             2 => Just(vec!["workspace"]),
@@ -90,7 +97,13 @@ fn case() -> impl Strategy<Value = Case> {
         prop_oneof![4 => Just(false), 1 => Just(true)],
         mostly(
             "",
-            &["conf=/etc/security/other.conf", "conf = /etc/security/other.conf", "conf=/none", "conf", "conf ="],
+            &[
+                "conf=/etc/security/other.conf",
+                "conf = /etc/security/other.conf",
+                "conf=/none",
+                "conf",
+                "conf =",
+            ],
         ),
         mostly("absent", &["ok", "open", "foreign", "file"]),
         select(
@@ -161,8 +174,7 @@ impl Case {
             write!(line, " [{}]", self.conf).unwrap();
         }
         // The default file is not to be read where the line names another.
-        let (named, empty) =
-            if self.conf.is_empty() { (CONF, OTHER_CONF) } else { (OTHER_CONF, CONF) };
+        let (named, empty) = if self.conf.is_empty() { (CONF, OTHER_CONF) } else { (OTHER_CONF, CONF) };
         fs::write(named, file).unwrap();
         fs::write(empty, "skip = *\n").unwrap();
         fs::write(Path::new("/etc/pam.d").join(self.service), format!("{line}\n")).unwrap();

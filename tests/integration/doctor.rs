@@ -350,12 +350,12 @@ sandboxed! {
     fn what_a_user_has_any_number_of_is_told_in_a_few_lines() {
         let _log = healthy();
         as_alice(
-            "mkdir -p ~/.config/environment.d; cd ~/.config/environment.d; for i in {1..3000}; do echo CARGO_TARGET_DIR=1 >$i; done; \
-             yes CARGO_TARGET_DIR=1 | head -n 60000 >~/.bashrc; \
-             cd /srv/cargo-target/alice; for i in {1..2000}; do mkdir d; cd d || exit; done",
+            "mkdir -p ~/.config/environment.d; cd ~/.config/environment.d; for i in {1..1000}; do echo CARGO_TARGET_DIR=1 >$i; done; \
+             yes CARGO_TARGET_DIR=1 | head -n 40000 >~/.bashrc; \
+             cd /srv/cargo-target/alice; for i in {1..300}; do mkdir d; cd d || exit; done",
         );
         let printed = run("timeout 60 cargo-targetctl doctor");
-        assert!(printed.contains("/home/alice/.bashrc:1,2,3,4,5 and 59995 more sets"), "{printed}");
+        assert!(printed.contains("/home/alice/.bashrc:1,2,3,4,5 and 39995 more sets"), "{printed}");
         assert!(printed.len() < 4096, "{} bytes: {printed}", printed.len());
     }
 
@@ -378,9 +378,10 @@ sandboxed! {
         let printed = run("timeout --signal=KILL 60 cargo-targetctl doctor");
         assert!(printed.contains("Not looked into, on network, FUSE or autofs mounts: /mnt/server/alice."), "{printed}");
         assert!(printed.ends_with("No problem found.\n"), "{printed}");
+        run("usermod -d /home/alice alice; echo timeout = 1 >>/etc/security/cargo-target.conf");
         // A root that is dead, by its name and by a link to it.
         symlink("/mnt/server", "/srv/link").unwrap();
-        for root in ["/mnt/server", "/mnt/server/deep", "/srv/link"] {
+        for root in ["/mnt/server/deep", "/srv/link"] {
             for (command, status) in [("try --user bob", 0), ("init --yes", 3), ("check", 3), ("doctor", 3)] {
                 let conf = if command.starts_with("init") { "--conf /etc/new.conf" } else { "" };
                 let command = format!("cargo-targetctl --root {root} {conf} {command}");

@@ -12,7 +12,7 @@ use nix::sys::stat::{Mode, SFlag, fchmod, fstat};
 use super::{Finding, Fix, Gravity, Patient};
 use crate::cli::pam_d::{self, Before, Entry, MODULE, Stack, Trouble};
 use crate::cli::settings::Settings;
-use crate::cli::{Globals, module_file};
+use crate::cli::{Globals, module_file, places};
 use crate::config::OnError;
 use crate::quoting::ShellWord;
 use crate::shared_root::kind;
@@ -205,20 +205,24 @@ fn examine_files(lines: &[&Entry], findings: &mut Vec<Finding>) -> anyhow::Resul
 
 /// Who else than root could have put something else in a file's place, or into it.
 fn who_could_write(file: &Path) -> Option<String> {
-    let real = fs::canonicalize(file).ok()?;
-    // The way to a link is as much worth as the way to what it leads to.
-    let ways = [file, &real].into_iter().flat_map(Path::ancestors);
-    ways.filter_map(|path| Some((path, fs::metadata(path).ok()?))).find_map(|(path, found)| {
-        let mode = found.mode() & 0o7777;
-        let shown = path.display();
-        match found.uid() {
-            0 if mode & 0o022 != 0 => {
-                Some(format!("{shown} (mode {mode:04o}) is writable by group or others"))
+    // Every link on the way may have been made by somebody, and be made to lead elsewhere.
+    let steps = match places::steps(file) {
+        Ok(steps) => steps,
+        Err(error) => return Some(format!("cannot be found: {error}")),
+    };
+    steps.iter().filter_map(|path| Some((path, fs::symlink_metadata(path).ok()?))).find_map(
+        |(path, found)| {
+            let mode = found.mode() & 0o7777;
+            let shown = path.display();
+            match found.uid() {
+                0 if mode & 0o022 != 0 => {
+                    Some(format!("{shown} (mode {mode:04o}) is writable by group or others"))
+                }
+                0 => None,
+                uid => Some(format!("{shown} belongs to uid {uid}")),
             }
-            0 => None,
-            uid => Some(format!("{shown} belongs to uid {uid}")),
-        }
-    })
+        },
+    )
 }
 
 /// What the lines would do on a bad day.
