@@ -47,7 +47,7 @@ const NAME_MAX: usize = 255;
 
 /// What cargo itself puts at the top of a target directory: a user of that name would share it with a
 /// cache that was laid there before.
-const CARGO_NAMES: [&str; 7] = ["debug", "release", "doc", "tmp", "package", "build", TAG_NAME];
+pub(crate) const CARGO_NAMES: [&str; 7] = ["debug", "release", "doc", "tmp", "package", "build", TAG_NAME];
 
 /// How often, and how long apart, the staging lock is tried while another login sweeps. Waiting without
 /// end would let whoever stops a `su` in mid-sweep stop every first login.
@@ -235,6 +235,9 @@ impl CacheDirError {
     ) -> fmt::Result {
         let path = format!("{root}/{}", name.as_str());
         let (in_shell, root_in_shell) = (ShellWord(&path), ShellWord(root));
+        // A hidden name is nobody's.
+        let hidden = format!("{root}/.{}.old", name.as_str());
+        let hidden = ShellWord(&hidden);
         match self {
             Self::WouldWait => write!(
                 f,
@@ -242,12 +245,12 @@ impl CacheDirError {
                  that /proc is mounted"
             ),
             Self::NotADirectory(what) => {
-                write!(f, "{path} is {what}, not a directory; move it away: mv -nT {in_shell} {in_shell}.old")
+                write!(f, "{path} is {what}, not a directory; move it away: mv -nT {in_shell} {hidden}")
             }
             Self::WrongOwner(owner) => write!(
                 f,
                 "{path} belongs to uid {owner}, not to uid {uid}: whoever owns it could plant build scripts; look \
-                 into it, then move it away: mv -nT {in_shell} {in_shell}.old"
+                 into it, then move it away: mv -nT {in_shell} {hidden}"
             ),
             Self::Writable(mode) => write!(
                 f,

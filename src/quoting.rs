@@ -24,7 +24,7 @@ impl Display for Escaped<'_> {
 pub(crate) fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(character,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// A word that a shell takes for this text, whatever is in it.
@@ -50,7 +50,7 @@ mod tests {
     fn nothing_shown_can_steer_a_terminal() {
         for (text, shown) in [
             ("a\x1b[2Jb\u{9b}1m\u{202e}c\r\n", r"a\u{1b}[2Jb\u{9b}1m\u{202e}c\u{d}\u{a}"),
-            ("a\u{2028}b\u{200f}\u{feff}", r"a\u{2028}b\u{200f}\u{feff}"),
+            ("a\u{2028}b\u{200f}\u{feff}\u{61c}", r"a\u{2028}b\u{200f}\u{feff}\u{61c}"),
             ("Zoë/ß 木 \\ {} %s", "Zoë/ß 木 \\ {} %s"),
         ] {
             assert_eq!(Escaped(text).to_string(), shown);

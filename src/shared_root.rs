@@ -292,7 +292,11 @@ pub(crate) fn open_in_memory(
 }
 
 /// Opens what is not a mount point; EXDEV if it is one, whose file system is then not asked.
-pub(crate) fn open_in_mount(parent: impl AsFd, name: &str, flags: OFlag) -> nix::Result<OwnedFd> {
+pub(crate) fn open_in_mount(
+    parent: impl AsFd,
+    name: &(impl nix::NixPath + ?Sized),
+    flags: OFlag,
+) -> nix::Result<OwnedFd> {
     let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_XDEV);
     match openat2(&parent, name, how) {
         // A kernel before 5.6, or a seccomp filter that does not know the call.

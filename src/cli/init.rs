@@ -3,11 +3,12 @@
 //! Everything is found out first: what must be refused is refused before anything changes, and what is to
 //! change is shown. Nothing to change neither asks nor writes.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,14 +22,15 @@ use serde_json::json;
 use super::accounts::{self, Person};
 use super::check::{Decision, Verdict};
 use super::output::{self, Output, SCHEMA, Style};
+use super::places::{self, Real};
 use super::settings::{self, Settings};
 use super::{Exit, Globals, UsageError};
-use crate::cache_dir::{ACLS, STAGING, others_can_enter};
+use crate::cache_dir::{ACLS, CARGO_NAMES, STAGING, others_can_enter};
 use crate::config::{self, GroupRef, RootPath};
 use crate::ffi;
-use crate::mounts::Mounts;
 use crate::quoting::ShellWord;
-use crate::shared_root::{Patience, RootCause, SharedRoot};
+use crate::session::{self, Stop};
+use crate::shared_root::{RootCause, open_in_mount};
 
 /// Make the shared root, or make an existing one safe, and write the configuration
 ///
@@ -76,14 +78,41 @@ const SYSTEM: [&str; 21] = [
 ];
 
 /// ... at these ...
-const SYSTEM_BELOW_VAR: [&str; 8] =
-    ["/var/cache", "/var/lib", "/var/local", "/var/log", "/var/mail", "/var/opt", "/var/spool", "/var/tmp"];
+const SYSTEM_BELOW_VAR: [&str; 5] = ["/var/cache", "/var/lib", "/var/local", "/var/opt", "/var/tmp"];
 
 /// ... or anywhere below these.
-const SYSTEM_TREES: [&str; 14] = [
-    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root", "/run",
-    "/sbin", "/sys", "/usr",
+const SYSTEM_TREES: [&str; 27] = [
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/nix",
+    "/proc",
+    "/root",
+    "/run",
+    "/sbin",
+    "/snap",
+    "/sys",
+    "/usr",
+    "/var/cache/apt",
+    "/var/cache/private",
+    "/var/lib/apt",
+    "/var/lib/dpkg",
+    "/var/lib/private",
+    "/var/lib/rpm",
+    "/var/lib/sudo",
+    "/var/lib/systemd",
+    "/var/log",
+    "/var/mail",
+    "/var/spool",
 ];
+
+/// How many names of a directory are looked at.
+const MAX_NAMES: usize = 10_000;
 
 /// The file that is shipped, all of it comments.
 const SHIPPED_CONF: &str = include_str!("../../packaging/cargo-target.conf");
@@ -162,7 +191,7 @@ pub(super) fn run(globals: &Globals, arguments: &Arguments, output: &mut Output)
     let current = Conf::read(&conf)?;
     let mut plan = Plan::default();
     let Some(root) = root_to_make(globals, &current, &mut plan)? else {
-        return refusal(&plan, None, output);
+        return refusal(&plan, None, None, output);
     };
     let given = globals.root.as_deref().filter(|given| Path::new(root.as_str()) != *given);
     let given = given.map(|given| given.display().to_string());
@@ -179,9 +208,21 @@ pub(super) fn run(globals: &Globals, arguments: &Arguments, output: &mut Output)
     if plan.refused.is_empty() {
         plan_root(&root, &mut plan)?;
     }
+    if plan.refused.is_empty() {
+        let remote = judge_homes(&root, &everybody, &mut plan);
+        if remote > 0 {
+            output.line(format!(
+                "{remote} homes lie on network, FUSE or autofs mounts: their paths alone were compared with the root"
+            ))?;
+        }
+        judge_content(&root, &current, &everybody, &mut plan)?;
+    }
     plan_conf(&conf, &current, &root, arguments.group.as_deref(), &mut plan);
+    if plan.refused.is_empty() && !arguments.dry_run {
+        judge_conf_place(&mut plan);
+    }
     if !plan.refused.is_empty() {
-        return refusal(&plan, Some(&root), output);
+        return refusal(&plan, Some(&root), given.as_deref(), output);
     }
 
     let mut changed = false;
@@ -243,7 +284,12 @@ pub(super) fn run(globals: &Globals, arguments: &Arguments, output: &mut Output)
 }
 
 /// Prints why nothing is done.
-fn refusal(plan: &Plan, root: Option<&RootPath>, output: &mut Output) -> anyhow::Result<Exit> {
+fn refusal(
+    plan: &Plan,
+    root: Option<&RootPath>,
+    given: Option<&str>,
+    output: &mut Output,
+) -> anyhow::Result<Exit> {
     if output.is_json {
         let refused: Vec<_> = plan
             .refused
@@ -251,7 +297,7 @@ fn refusal(plan: &Plan, root: Option<&RootPath>, output: &mut Output) -> anyhow:
             .map(|refused| json!({ "reason": refused.reason, "remedy": refused.remedy }))
             .collect();
         output::json(&json!({
-            "schema": SCHEMA, "command": "init", "root": root.map(RootPath::as_str), "root_given": null, "changes": [],
+            "schema": SCHEMA, "command": "init", "root": root.map(RootPath::as_str), "root_given": given, "changes": [],
             "changed": false, "refused": refused, "kept": [], "next": [], "exit": Exit::Problems as u8,
         }))?;
     }
@@ -306,11 +352,142 @@ fn judge_place(root: &RootPath, everybody: &[Person], plan: &mut Plan) {
     }
 }
 
+/// Refuses a root that is a home, contains one or lies in one by another path: a symbolic link, or a bind mount.
+/// Answers with how many homes lie where nobody may have to answer, and were not asked.
+fn judge_homes(root: &RootPath, everybody: &[Person], plan: &mut Plan) -> usize {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let root_path = Path::new(root.as_str());
+    let roots = identity(root_path);
+    let above_root: BTreeSet<_> = root_path.ancestors().skip(1).filter_map(identity).collect();
+    let top = identity(Path::new("/"));
+    let mut remote = 0;
+    let homes = everybody.iter().filter(|person| person.home.is_absolute() && person.home != Path::new("/"));
+    for person in homes {
+        let relation = match places::real_path(&person.home) {
+            Ok(Real::Local(home)) => {
+                let itself = identity(&home);
+                let contains = home.ancestors().any(|above| above == root_path || identity(above) == roots);
+                let lies_in = person.uid >= 1000
+                    && itself != top
+                    && itself.is_some_and(|home| above_root.contains(&home));
+                if roots.is_some() && contains || home.starts_with(root_path) {
+                    "is, or contains,"
+                } else if lies_in {
+                    "lies in"
+                } else {
+                    continue;
+                }
+            }
+            Ok(Real::Remote(known)) => {
+                remote += usize::from(person.uid >= 1000);
+                if !known.starts_with(root_path) {
+                    continue;
+                }
+                "is, or contains,"
+            }
+            Err(_) => continue,
+        };
+        let home = person.home.display();
+        let own = "give the shared root a directory of its own, such as /srv/cargo-target".into();
+        plan.refuse(format!("{root} {relation} the home directory of {}: {home}", person.name), vec![own]);
+        break;
+    }
+    remote
+}
+
+/// Refuses a directory that is there and is something else already: whoever uses it would lose it to root.
+fn judge_content(
+    root: &RootPath,
+    current: &Conf,
+    everybody: &[Person],
+    plan: &mut Plan,
+) -> anyhow::Result<()> {
+    // Somebody has said that it is the root.
+    if current.root() == Some(root) {
+        return Ok(());
+    }
+    let Ok(directory) = open_root(root) else { return Ok(()) };
+    let config = &current.loaded.config;
+    let owner = fstat(&directory)?.st_uid;
+    if owner != 0 && owner < config.min_uid {
+        let whose = everybody.iter().find(|person| person.uid == owner).map(|person| person.name.as_str());
+        let whose = whose.map_or_else(|| format!("uid {owner}"), str::to_owned);
+        plan.refuse(
+            format!("{root} belongs to {whose}, a system user, who needs it"),
+            other_place(root, current),
+        );
+        return Ok(());
+    }
+    let host =
+        if config.name.names_host() { session::short_host_name().unwrap_or_default() } else { String::new() };
+    let developers = everybody.iter().filter(|person| person.uid >= config.min_uid);
+    let known: BTreeSet<String> =
+        developers.map(|person| config.name.expand(&person.name, person.uid, &host)).collect();
+    let mut strangers = Vec::new();
+    for entry in fs::read_dir(root.as_str()).into_iter().flatten().flatten().take(MAX_NAMES) {
+        let (name, is_directory) = (entry.file_name(), entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let name = name.to_string_lossy().into_owned();
+        // A team's own target directory may become the root.
+        let is_cargos = CARGO_NAMES.contains(&name.as_str());
+        if is_cargos && !is_directory {
+            return Ok(());
+        }
+        let is_file_systems = is_directory && name == "lost+found";
+        if !(name.starts_with('.') || is_cargos || is_file_systems || is_directory && known.contains(&name)) {
+            strangers.push(name);
+        }
+    }
+    strangers.sort();
+    if let Some(first) = strangers.first() {
+        let more = match strangers.len() {
+            1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        plan.refuse(
+            format!("{root} is in use for something else: it holds {first}{more}, no user's directory"),
+            other_place(root, current),
+        );
+    }
+    Ok(())
+}
+
+fn other_place(root: &RootPath, current: &Conf) -> Vec<String> {
+    vec![
+        "give the shared root a directory of its own, such as /srv/cargo-target".into(),
+        format!("or, if it is to be the root all the same, say so in {} first: root = {root}", current.path),
+    ]
+}
+
+/// Refuses a configuration that cannot be written: nothing may be half done.
+fn judge_conf_place(plan: &mut Plan) {
+    let path = plan.changes.iter().find_map(|change| match change {
+        Change::WriteConf { path, .. } => Some(path.clone()),
+        _ => None,
+    });
+    let Some(path) = path else { return };
+    let beside = beside(Path::new(&path));
+    match new_file(&beside) {
+        Ok(_) => drop(fs::remove_file(&beside)),
+        Err(error) => plan.refuse(
+            format!("{path} cannot be written: {error}"),
+            vec![
+                "see that its directory is there and can be written, or name another file with --conf".into(),
+            ],
+        ),
+    }
+}
+
 /// What must change at the root and on the way to it.
 fn plan_root(root: &RootPath, plan: &mut Plan) -> anyhow::Result<()> {
     let staging = format!("{root}/{STAGING}");
-    let mounts = Mounts::on_the_way_to(root.as_str());
-    let opened = SharedRoot::open(root, Patience::Wait(&mounts));
+    let opened = match places::open_root(root, settings::PATIENCE) {
+        Ok(opened) => opened,
+        Err(error) => {
+            let stop = Stop::Remote { path: root.to_string(), timeout: settings::PATIENCE, error };
+            plan.refuse(stop.to_string(), Vec::new());
+            return Ok(());
+        }
+    };
     let count = root.components().count();
     match opened {
         Err(error) if error.cause == RootCause::Absent => {
@@ -325,7 +502,7 @@ fn plan_root(root: &RootPath, plan: &mut Plan) -> anyhow::Result<()> {
             if error.depth == count
                 && matches!(error.cause, RootCause::NotRootOwned(_) | RootCause::Writable(_)) => {}
         Err(error) => {
-            let sentence = crate::session::Stop::Root(root.clone(), error).to_string();
+            let sentence = Stop::Root(root.clone(), error).to_string();
             plan.refuse(sentence, Vec::new());
             return Ok(());
         }
@@ -339,8 +516,14 @@ fn plan_root(root: &RootPath, plan: &mut Plan) -> anyhow::Result<()> {
         Staging::InOrder => {}
         Staging::Unsafe => plan.refuse(
             format!("{staging} is not a directory of root's that nobody else can enter"),
-            vec![format!("rm -r --one-file-system {}", ShellWord(&staging))],
+            vec![move_away(root, STAGING)],
         ),
+        Staging::MountPoint => {
+            plan.refuse(
+                format!("{staging} is a mount point"),
+                vec![format!("umount {}", ShellWord(&staging))],
+            );
+        }
     }
     Ok(())
 }
@@ -365,6 +548,12 @@ fn plan_existing(root: &RootPath, directory: &OwnedFd, plan: &mut Plan) -> anyho
     Ok(())
 }
 
+/// The command that gives a name in the root, which is in the way, a hidden one that is nobody's.
+pub(super) fn move_away(root: &RootPath, name: &str) -> String {
+    let (path, hidden) = (format!("{root}/{name}"), format!("{root}/.{}.old", name.trim_start_matches('.')));
+    format!("mv -nT {} {}", ShellWord(&path), ShellWord(&hidden))
+}
+
 /// The mode of an open directory.
 pub(super) fn mode_of(directory: BorrowedFd<'_>) -> anyhow::Result<u32> {
     Ok(fstat(directory)?.st_mode & 0o7777)
@@ -375,11 +564,14 @@ pub(super) enum Staging {
     Missing,
     InOrder,
     Unsafe,
+    /// Of which no login makes use.
+    MountPoint,
 }
 
 pub(super) fn look_at_staging(root: &OwnedFd) -> anyhow::Result<Staging> {
-    match openat(root, STAGING, DIRECTORY, Mode::empty()) {
+    match open_in_mount(root, STAGING, DIRECTORY) {
         Err(Errno::ENOENT) => Ok(Staging::Missing),
+        Err(Errno::EXDEV) => Ok(Staging::MountPoint),
         Err(Errno::ENOTDIR | Errno::ELOOP) => Ok(Staging::Unsafe),
         Err(errno) => Err(anyhow!("cannot open {STAGING}: {}", errno.desc())),
         Ok(staging) => {
@@ -441,6 +633,7 @@ fn plan_group(arguments: &Arguments, current: &Conf, plan: &mut Plan) -> anyhow:
 
 /// The configuration file as it is.
 struct Conf {
+    path: String,
     /// None where there is no file.
     text: Option<String>,
     loaded: config::Loaded,
@@ -451,7 +644,7 @@ impl Conf {
         let argument = format!("conf={path}");
         // With no file, that is what the module would say; here it is no fault.
         if !Path::new(path).exists() && fs::symlink_metadata(path).is_err() {
-            return Ok(Self { text: None, loaded: config::parse(&[], path, Ok(&[])) });
+            return Ok(Self { path: path.into(), text: None, loaded: config::parse(&[], path, Ok(&[])) });
         }
         let loaded = config::load(&[argument.as_bytes()]);
         // One with faults is not looked into any further: it may be anything.
@@ -460,7 +653,7 @@ impl Conf {
         } else {
             String::new()
         };
-        Ok(Self { text: Some(text), loaded })
+        Ok(Self { path: path.into(), text: Some(text), loaded })
     }
 
     fn root(&self) -> Option<&RootPath> {
@@ -608,12 +801,22 @@ fn create_group(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes beside it and renames: a login finds the old file or the new one.
-fn write_conf(path: &Path, content: &str) -> anyhow::Result<()> {
+fn beside(path: &Path) -> PathBuf {
     let mut beside = PathBuf::from(path);
     beside.as_mut_os_string().push(".new");
-    let _ = fs::remove_file(&beside);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&beside)?;
+    beside
+}
+
+/// A new file, in the place of one that an earlier run may have left.
+fn new_file(path: &Path) -> std::io::Result<fs::File> {
+    let _ = fs::remove_file(path);
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)
+}
+
+/// Writes beside it and renames: a login finds the old file or the new one.
+fn write_conf(path: &Path, content: &str) -> anyhow::Result<()> {
+    let beside = beside(path);
+    let mut file = new_file(&beside)?;
     let written = (|| {
         file.write_all(content.as_bytes())?;
         fchmod(&file, Mode::from_bits_truncate(0o644))?;

@@ -12,6 +12,7 @@ mod init;
 mod module_file;
 mod output;
 mod pam_d;
+mod places;
 mod settings;
 mod try_session;
 

@@ -37,19 +37,25 @@ pub(super) struct Entry {
 impl Entry {
     /// Whether a module that is missing, or an error of its, fails the session.
     pub(super) fn is_binding(&self) -> bool {
+        let actions = self.actions();
+        let action = |code| actions.iter().find(|(name, _)| name == code).map(|(_, action)| action.as_str());
+        matches!(action("module_unknown").or(action("default")), Some("bad" | "die"))
+    }
+
+    /// What is done for which return code: pam.conf(5).
+    fn actions(&self) -> Vec<(String, String)> {
         let control = self.control.to_ascii_lowercase();
-        match control.strip_prefix('[') {
-            None => matches!(control.as_str(), "required" | "requisite"),
-            Some(actions) => {
-                let actions: Vec<(&str, &str)> = actions
-                    .trim_end_matches(']')
-                    .split_ascii_whitespace()
-                    .filter_map(|action| action.split_once('='))
-                    .collect();
-                let action = |code| actions.iter().find(|(name, _)| *name == code).map(|(_, action)| *action);
-                matches!(action("module_unknown").or(action("default")), Some("bad" | "die"))
-            }
-        }
+        let words = match control.strip_prefix('[') {
+            Some(words) => words.trim_end_matches(']'),
+            None => match control.as_str() {
+                "required" => "success=ok new_authtok_reqd=ok ignore=ignore default=bad",
+                "requisite" => "success=ok new_authtok_reqd=ok ignore=ignore default=die",
+                "sufficient" => "success=done new_authtok_reqd=done default=ignore",
+                _ => "success=ok new_authtok_reqd=ok default=ignore",
+            },
+        };
+        let actions = words.split_ascii_whitespace().filter_map(|action| action.split_once('='));
+        actions.map(|(code, action)| (code.into(), action.into())).collect()
     }
 }
 
@@ -108,6 +114,8 @@ pub(super) struct Stack {
     pub(super) files: BTreeSet<PathBuf>,
     /// The lines, in order.
     pub(super) entries: Vec<Entry>,
+    /// The substacks that each line stands in, the innermost last.
+    substacks: Vec<Vec<usize>>,
     /// What is wrong.
     pub(super) troubles: BTreeSet<Trouble>,
 }
@@ -121,26 +129,87 @@ impl Stack {
     }
 }
 
+/// A line before ours that can keep a session from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before<'a> {
+    /// Where it succeeds, the stack ends.
+    Ends(&'a Entry),
+    /// It can jump to a line behind ours.
+    Jumps(&'a Entry),
+}
+
+impl Stack {
+    /// The lines before ours that can keep a session from it.
+    pub(super) fn before_ours(&self) -> Vec<Before<'_>> {
+        let ours = self.lines_of_ours().last();
+        let Some(at) = ours.and_then(|ours| self.entries.iter().rposition(|entry| entry == ours)) else {
+            return Vec::new();
+        };
+        let none = Vec::new();
+        let within = |index: usize| self.substacks.get(index).unwrap_or(&none);
+        let before = self.entries.iter().enumerate().take(at);
+        before
+            .filter_map(|(index, entry)| {
+                // The end of a substack is the end of that substack alone.
+                let ends_ours = within(at).starts_with(within(index));
+                entry.actions().iter().find_map(|(code, action)| match (action.as_str(), action.parse()) {
+                    ("done", _) if ends_ours => Some(Before::Ends(entry)),
+                    ("die", _) if ends_ours && code == "success" => Some(Before::Ends(entry)),
+                    (_, Ok(jump)) if self.lands(index, jump) > at => Some(Before::Jumps(entry)),
+                    _ => None,
+                })
+            })
+            .collect()
+    }
+
+    /// The index of the line that a jump over so many leads to. A substack counts as one, and is not left.
+    fn lands(&self, from: usize, jump: usize) -> usize {
+        let level = |index: usize| self.substacks.get(index).map(Vec::len);
+        let Some(own) = level(from) else { return from };
+        let mut at = from + 1;
+        for _ in 0..jump {
+            if level(at).is_none_or(|level| level < own) {
+                break;
+            }
+            at += 1;
+            while level(at).is_some_and(|level| level > own) {
+                at += 1;
+            }
+        }
+        at
+    }
+}
+
 /// Reads the session stack of a service.
 pub(super) fn session(service: &str) -> Stack {
     let mut stack = Stack { file: find(Path::new(service)), ..Stack::default() };
     if let Some(file) = stack.file.clone() {
-        stack.read(&file, &mut Vec::new());
+        stack.read(&file, &mut Vec::new(), &[]);
     }
     // A service without a file, or without a line for sessions, has those of `other`.
     if stack.entries.is_empty() && service != "other" {
         if let Some(other) = find(Path::new("other")) {
-            stack.read(&other, &mut Vec::new());
+            stack.read(&other, &mut Vec::new(), &[]);
         }
     }
     stack
 }
 
-/// Every service that has a file.
+/// Every service that has a file. What package managers and editors leave beside one is none.
 pub(super) fn services() -> BTreeSet<String> {
     let files =
         DIRECTORIES.iter().flat_map(|directory| fs::read_dir(directory).into_iter().flatten().flatten());
-    files.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    let names = files.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| !is_left_over(name)).collect()
+}
+
+/// Whether a file is a copy that dpkg, ucf, rpm, pam-auth-update, authselect or an editor keeps.
+fn is_left_over(name: &str) -> bool {
+    const ENDS: [&str; 7] = ["~", ".bak", ".old", ".orig", ".pam-old", ".save", ".swp"];
+    const MIDDLES: [&str; 3] = [".dpkg-", ".rpm", ".ucf-"];
+    name.starts_with(['.', '#'])
+        || ENDS.iter().any(|end| name.ends_with(end))
+        || MIDDLES.iter().any(|middle| name.contains(middle))
 }
 
 /// The file of a service, or of an include that names one.
@@ -150,7 +219,7 @@ fn find(name: &Path) -> Option<PathBuf> {
 
 impl Stack {
     /// Adds what a file says of sessions.
-    fn read(&mut self, file: &Path, including: &mut Vec<PathBuf>) {
+    fn read(&mut self, file: &Path, including: &mut Vec<PathBuf>, substacks: &[usize]) {
         if including.len() >= MAX_DEPTH || including.iter().any(|above| above == file) {
             self.troubles.insert(Trouble::Loop(file.into()));
             return;
@@ -170,7 +239,7 @@ impl Stack {
             let Some(kind) = text() else { continue };
             if kind == "@include" {
                 if let Some(name) = text() {
-                    self.include(file, &name, including);
+                    self.include(file, &name, including, substacks);
                 }
                 continue;
             }
@@ -180,18 +249,24 @@ impl Stack {
             if kind != "session" {
                 continue;
             }
-            if matches!(control.to_ascii_lowercase().as_str(), "include" | "substack") {
-                self.include(file, &module, including);
-            } else {
-                self.entries.push(Entry { file: file.into(), number, control, module, arguments: words });
+            match control.to_ascii_lowercase().as_str() {
+                "include" => self.include(file, &module, including, substacks),
+                // Known by the line that is its first.
+                "substack" => {
+                    self.include(file, &module, including, &[substacks, &[self.entries.len()]].concat());
+                }
+                _ => {
+                    self.substacks.push(substacks.to_vec());
+                    self.entries.push(Entry { file: file.into(), number, control, module, arguments: words });
+                }
             }
         }
         including.pop();
     }
 
-    fn include(&mut self, by: &Path, name: &str, including: &mut Vec<PathBuf>) {
+    fn include(&mut self, by: &Path, name: &str, including: &mut Vec<PathBuf>, substacks: &[usize]) {
         if let Some(file) = find(Path::new(name)) {
-            self.read(&file, including);
+            self.read(&file, including, substacks);
         } else {
             let file = Path::new("/etc/pam.d").join(name);
             self.troubles.insert(Trouble::Missing { by: by.into(), file });
@@ -294,6 +369,82 @@ mod tests {
         let last = lines.into_iter().find(|(number, _)| *number == 5).map(|(_, line)| words(&line));
         let last: Vec<String> = last.unwrap_or_default().into_iter().map(lossy).collect();
         assert_eq!(last, ["session", "[default=1 x=y]", "m.so", "a b]c", "d"]);
+    }
+
+    #[test]
+    fn copies_beside_a_service_are_no_services() {
+        for name in [
+            "sshd.dpkg-old",
+            "sshd.dpkg-new",
+            "sshd.ucf-dist",
+            "sshd.rpmnew",
+            "sshd.rpmsave",
+            "common-auth.pam-old",
+            "sshd~",
+            ".sshd.swp",
+            "#sshd#",
+            "sshd.bak",
+        ] {
+            assert!(is_left_over(name), "{name}");
+        }
+        for name in ["sshd", "su-l", "gdm-password", "org.example.login", "systemd-user"] {
+            assert!(!is_left_over(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn line_that_ends_a_stack_or_jumps_over_ours_is_found() {
+        let stack = |lines: &[(&str, &str, &[usize])]| {
+            let mut stack = Stack::default();
+            for (number, (control, module, substacks)) in lines.iter().enumerate() {
+                stack.entries.push(Entry {
+                    file: PathBuf::new(),
+                    number,
+                    control: (*control).into(),
+                    module: (*module).into(),
+                    arguments: Vec::new(),
+                });
+                stack.substacks.push(substacks.to_vec());
+            }
+            stack
+        };
+        let found = |lines: &[(&str, &str, &[usize])]| -> String {
+            let stack = stack(lines);
+            let letter = |before: &Before<'_>| match before {
+                Before::Ends(line) => format!("e{}", line.number),
+                Before::Jumps(line) => format!("j{}", line.number),
+            };
+            stack.before_ours().iter().map(letter).collect()
+        };
+        let ours: (&str, &str, &[usize]) = ("optional", MODULE, &[]);
+        // Debian's common-session: the jump is over the line behind it.
+        assert_eq!(
+            found(&[
+                ("[default=1]", "pam_permit.so", &[]),
+                ("requisite", "pam_deny.so", &[]),
+                ("required", "pam_permit.so", &[]),
+                ours,
+            ]),
+            ""
+        );
+        // Fedora's system-auth, with ours put where the jump is to.
+        assert_eq!(found(&[("[success=1 default=ignore]", "pam_succeed_if.so", &[]), ours]), "j0");
+        assert_eq!(found(&[("sufficient", "a.so", &[]), ("[success=done]", "b.so", &[]), ours]), "e0e1");
+        assert_eq!(found(&[("[success=die]", "a.so", &[]), ("requisite", "b.so", &[]), ours]), "e0");
+        assert_eq!(found(&[ours, ("sufficient", "a.so", &[])]), "");
+        // A substack ends itself, and counts as one line; a jump does not leave it.
+        assert_eq!(found(&[("sufficient", "a.so", &[0]), ours]), "");
+        assert_eq!(found(&[("[success=9]", "a.so", &[0]), ours]), "");
+        assert_eq!(
+            found(&[
+                ("[success=1]", "a.so", &[]),
+                ("required", "b.so", &[1]),
+                ("required", "c.so", &[1]),
+                ours
+            ]),
+            ""
+        );
+        assert_eq!(found(&[("sufficient", "a.so", &[]), ("optional", MODULE, &[1])]), "e0");
     }
 
     #[test]

@@ -2,18 +2,22 @@
 //! what the command line says.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 
 use super::output::{Output, complain};
 use super::pam_d::{self, Entry, Trouble};
+use super::places::{self, Real};
 use super::{Globals, UsageError};
 use crate::config::{self, KEYS, Loaded, Problem, RootPath};
 
 /// The service whose sessions are meant where none is named.
 pub(super) const DEFAULT_SERVICE: &str = "sshd";
+
+/// How long a remote file system is waited for where no configuration says so.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The settings of one service's sessions.
 pub(super) struct Settings {
@@ -52,12 +56,9 @@ impl Settings {
             root_was = (Path::new(root.as_str()) != given).then(|| given.clone());
             arguments.push(format!("root={root}").into_bytes());
         }
-        let conf = arguments
-            .iter()
-            .rev()
-            .find_map(|argument| argument.strip_prefix(b"conf="))
-            .map_or_else(|| config::DEFAULT_FILE.into(), |path| String::from_utf8_lossy(path).into_owned());
-        let loaded = config::load(&slices(&arguments));
+        let slices = slices(&arguments);
+        let conf = config::file_named_in(&slices).unwrap_or_else(|| config::DEFAULT_FILE.into());
+        let loaded = config::load(&slices);
         Ok(Self { service, line, troubles: stack.troubles, arguments, loaded, conf, root_was })
     }
 
@@ -149,16 +150,12 @@ pub(super) fn resolve(given: &Path) -> anyhow::Result<RootPath> {
     let usage = |cause: String| UsageError(format!("--root: {cause}"));
     let text = given.to_str().ok_or_else(|| usage(format!("{} is not UTF-8", given.display())))?;
     let clean = RootPath::parse(text).map_err(usage)?;
-    let mut real = PathBuf::from("/");
-    for name in clean.components() {
-        let next = real.join(name);
-        real = match fs::symlink_metadata(&next) {
-            Ok(found) if found.is_symlink() => {
-                fs::canonicalize(&next).with_context(|| format!("{} leads nowhere", next.display()))?
-            }
-            _ => next,
-        };
-    }
+    let real = match places::real_path(Path::new(clean.as_str()))? {
+        Real::Local(real) => real,
+        Real::Remote(known) if places::answers(&known, PATIENCE).is_ok() => places::real_path_there(&known)?,
+        // Whoever asks for it is told that it does not answer.
+        Real::Remote(known) => known,
+    };
     let real = real.to_str().ok_or_else(|| usage(format!("{} is not UTF-8", real.display())))?;
     RootPath::parse(real).map_err(|cause| usage(cause).into())
 }

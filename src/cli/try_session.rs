@@ -4,23 +4,24 @@
 //! own, with a `/dev` in which `/dev/log` is its, so that the log lines can be shown; whatever was mounted
 //! there is gone when it ends.
 
+use std::env;
 use std::ffi::{CString, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
-use std::{env, process};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::geteuid;
+use nix::sys::stat::lstat;
+use nix::unistd::{geteuid, mkdtemp};
 use serde_json::{Value, json};
 
 use super::check::{Verdict, oneself};
@@ -28,7 +29,7 @@ use super::output::{self, Output, SCHEMA, Style, complain};
 use super::settings::{self, Settings};
 use super::{Exit, Globals, UsageError, module_file};
 use crate::cache_dir::TAG_NAME;
-use crate::ffi::{self, Application};
+use crate::ffi::{self, Application, ChildError};
 use crate::policy::Skip;
 
 /// Open and close a real PAM session, and show what the module did
@@ -105,7 +106,8 @@ pub(super) fn run(globals: &Globals, arguments: &Arguments, output: &mut Output)
     let close_code = i32::try_from(number("close_code"))?;
     let exit = if code == 0 && close_code == 0 { Exit::Fine } else { Exit::Failed };
 
-    let directory = Verdict::of(&user, &settings).directory().map(|path| Directory::look(&path));
+    let timeout = settings.loaded.config.timeout;
+    let directory = Verdict::of(&user, &settings).directory().map(|path| Directory::look(&path, timeout));
     settings.announce(output)?;
     if output.is_json {
         let mut answer = json!({
@@ -166,39 +168,51 @@ fn texts(value: &Value, key: &str) -> Vec<String> {
 /// The user's directory after the session.
 struct Directory {
     path: String,
-    found: Option<fs::Metadata>,
+    seen: Result<Option<Seen>, ChildError>,
+}
+
+/// What there is to see of it.
+#[derive(Clone, Copy)]
+struct Seen {
+    uid: u32,
+    gid: u32,
+    mode: u32,
     has_tag: bool,
 }
 
 impl Directory {
-    fn look(path: &str) -> Self {
-        let has_tag = fs::symlink_metadata(Path::new(path).join(TAG_NAME)).is_ok();
-        Self { path: path.into(), found: fs::symlink_metadata(path).ok(), has_tag }
+    /// Looks in a child: the root may be dead, and so may be what a user has mounted there.
+    fn look(path: &str, timeout: Duration) -> Self {
+        let tag = format!("{path}/{TAG_NAME}");
+        let look = || {
+            let found = lstat(path).ok()?;
+            let (uid, gid, mode) = (found.st_uid, found.st_gid, found.st_mode & 0o7777);
+            Some(Seen { uid, gid, mode, has_tag: lstat(tag.as_str()).is_ok() })
+        };
+        Self { path: path.into(), seen: ffi::in_child(timeout, look) }
     }
 
     fn describe(&self) -> String {
-        match &self.found {
-            None => format!("{} does not exist", self.path),
-            Some(found) => format!(
-                "{}: uid {}, gid {}, mode {:04o}, {}",
-                self.path,
-                found.uid(),
-                found.gid(),
-                found.mode() & 0o7777,
-                if self.has_tag { TAG_NAME.to_owned() } else { format!("no {TAG_NAME}") }
-            ),
+        match &self.seen {
+            Err(_) => format!("{}, which does not answer", self.path),
+            Ok(None) => format!("{} does not exist", self.path),
+            Ok(Some(Seen { uid, gid, mode, has_tag })) => {
+                let no = if *has_tag { "" } else { "no " };
+                format!("{}: uid {uid}, gid {gid}, mode {mode:04o}, {no}{TAG_NAME}", self.path)
+            }
         }
     }
 
     fn as_json(&self) -> Value {
-        let found = self.found.as_ref();
+        let exists = self.seen.as_ref().ok().map(Option::is_some);
+        let seen = self.seen.as_ref().ok().and_then(Option::as_ref);
         json!({
             "path": self.path,
-            "exists": found.is_some(),
-            "uid": found.map(MetadataExt::uid),
-            "gid": found.map(MetadataExt::gid),
-            "mode": found.map(|found| format!("{:04o}", found.mode() & 0o7777)),
-            "tag": self.has_tag,
+            "exists": exists,
+            "uid": seen.map(|seen| seen.uid),
+            "gid": seen.map(|seen| seen.gid),
+            "mode": seen.map(|seen| format!("{:04o}", seen.mode)),
+            "tag": exists.map(|_| seen.is_some_and(|seen| seen.has_tag)),
         })
     }
 }
@@ -286,16 +300,15 @@ struct Place(PathBuf, bool);
 
 impl Place {
     fn new(in_private_dev: bool) -> anyhow::Result<Self> {
-        let path = if in_private_dev {
-            PathBuf::from(PRIVATE_SERVICES)
-        } else {
-            env::temp_dir().join(format!("cargo-targetctl.{}", process::id()))
-        };
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .with_context(|| format!("cannot make {} for a private service", path.display()))?;
-        Ok(Self(path, !in_private_dev))
+        if in_private_dev {
+            fs::DirBuilder::new().mode(0o700).create(PRIVATE_SERVICES)?;
+            return Ok(Self(PRIVATE_SERVICES.into(), false));
+        }
+        // A name that nobody can know, and take, beforehand.
+        let template = env::temp_dir().join("cargo-targetctl.XXXXXX");
+        let path = mkdtemp(&template)
+            .with_context(|| format!("cannot make {} for a private service", template.display()))?;
+        Ok(Self(path, true))
     }
 
     fn write(&self, service: &str, line: &[u8]) -> anyhow::Result<()> {

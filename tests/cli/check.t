@@ -91,7 +91,7 @@ $ install -d -o carol -m 0755 /srv/cargo-target/bob; cargo-targetctl check
 USER   UID   DECISION   REASON     DIRECTORY                STATE        VARIABLES
 alice  2001  provision  a member   /srv/cargo-target/alice  ready        CARGO_TARGET_DIR=/srv/cargo-target/alice
 bob    2002  refuse     see below  /srv/cargo-target/bob    wrong-owner  -
-bob: /srv/cargo-target/bob belongs to uid 2003, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv -nT /srv/cargo-target/bob /srv/cargo-target/bob.old
+bob: /srv/cargo-target/bob belongs to uid 2003, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv -nT /srv/cargo-target/bob /srv/cargo-target/.bob.old
 [3]
 
 $ cargo-targetctl check --json bob
@@ -108,7 +108,7 @@ $ cargo-targetctl check --json bob
     {
       "decision": "refuse",
       "directory": "/srv/cargo-target/bob",
-      "reason": "/srv/cargo-target/bob belongs to uid 2003, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv -nT /srv/cargo-target/bob /srv/cargo-target/bob.old",
+      "reason": "/srv/cargo-target/bob belongs to uid 2003, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv -nT /srv/cargo-target/bob /srv/cargo-target/.bob.old",
       "state": "wrong-owner",
       "uid": 2002,
       "user": "bob",
@@ -127,7 +127,7 @@ bob: /srv/cargo-target/bob (mode 0775) is writable by group or others, who could
 $ rmdir /srv/cargo-target/bob; ln -s alice /srv/cargo-target/bob; cargo-targetctl check bob
 USER  UID   DECISION  REASON     DIRECTORY              STATE            VARIABLES
 bob   2002  refuse    see below  /srv/cargo-target/bob  not-a-directory  -
-bob: /srv/cargo-target/bob is a symbolic link, not a directory; move it away: mv -nT /srv/cargo-target/bob /srv/cargo-target/bob.old
+bob: /srv/cargo-target/bob is a symbolic link, not a directory; move it away: mv -nT /srv/cargo-target/bob /srv/cargo-target/.bob.old
 [3]
 
 $ rm /srv/cargo-target/bob; chmod 0755 /srv/cargo-target/.staging; cargo-targetctl check
@@ -196,3 +196,20 @@ $ setpriv --reuid=bob --regid=bob --init-groups cargo-targetctl check --json
 # No member at all.
 $ echo 'group = nobodies' >>/etc/security/cargo-target.conf; cargo-targetctl check
 No user is a member of nobodies.
+
+# Colours, at a terminal only, and not where NO_COLOR is set.
+$ export TERM=xterm; for set in NO_COLOR= NO_COLOR=1; do env $set script -E never -qec 'cargo-targetctl check carol' /dev/null | cat -v; done; cargo-targetctl check carol | cat -v; NO_COLOR=1 cargo-targetctl check carol --color always | cat -v
+^[[1mUSER^[[0m   ^[[1mUID^[[0m   ^[[1mDECISION^[[0m  ^[[1mREASON^[[0m                            ^[[1mDIRECTORY^[[0m  ^[[1mSTATE^[[0m  ^[[1mVARIABLES^[[0m^M
+carol  2003  ^[[2mskip^[[0m      in none of the configured groups  -          -      -^M
+USER   UID   DECISION  REASON                            DIRECTORY  STATE  VARIABLES^M
+carol  2003  skip      in none of the configured groups  -          -      -^M
+USER   UID   DECISION  REASON                            DIRECTORY  STATE  VARIABLES
+carol  2003  skip      in none of the configured groups  -          -      -
+^[[1mUSER^[[0m   ^[[1mUID^[[0m   ^[[1mDECISION^[[0m  ^[[1mREASON^[[0m                            ^[[1mDIRECTORY^[[0m  ^[[1mSTATE^[[0m  ^[[1mVARIABLES^[[0m
+carol  2003  ^[[2mskip^[[0m      in none of the configured groups  -          -      -
+
+$ TERM=dumb script -E never -qec 'cargo-targetctl check carol' /dev/null | cat -v; TERM=xterm script -E never -qec 'cargo-targetctl check carol --color never' /dev/null | cat -v
+USER   UID   DECISION  REASON                            DIRECTORY  STATE  VARIABLES^M
+carol  2003  skip      in none of the configured groups  -          -      -^M
+USER   UID   DECISION  REASON                            DIRECTORY  STATE  VARIABLES^M
+carol  2003  skip      in none of the configured groups  -          -      -^M

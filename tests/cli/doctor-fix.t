@@ -1,4 +1,6 @@
 $ cargo-targetctl init --root /srv/cargo-target --yes >/dev/null; heal >/dev/null; for user in alice bob; do cargo-targetctl try --user $user >/dev/null; done; cargo-targetctl doctor
+pam_cargo_target.so stands in /etc/pam.d/common-session:3, for login, sshd, su, su-l, sudo-i.
+pam_cargo_target.so stands in /etc/pam.d/common-session-noninteractive:3, for cron, sudo.
 No problem found.
 
 $ chmod 0777 /srv/cargo-target; chmod 0600 $(dirname /lib/*/security/pam_permit.so)/pam_cargo_target.so; rm /srv/cargo-target/bob/CACHEDIR.TAG; echo 'CARGO_TARGET_DIR=/srv/old' >/etc/environment
@@ -7,22 +9,22 @@ $ cargo-targetctl doctor --fix </dev/null | sed -E 's#/lib/[^ /]*-linux-gnu/#/li
 cargo-targetctl: nothing was changed: there is no terminal to ask at; --yes answers beforehand
 To do:
     set the mode of /srv/cargo-target to 0755 (it is 0777)
-    give /usr/lib/ARCH/security/pam_cargo_target.so to root:root, mode 0644
+    set the mode of /usr/lib/ARCH/security/pam_cargo_target.so to 0644
 [2]
 
 $ cargo-targetctl doctor --fix --yes | sed -E 's#/lib/[^ /]*-linux-gnu/#/lib/ARCH/#g'
 To do:
     set the mode of /srv/cargo-target to 0755 (it is 0777)
-    give /usr/lib/ARCH/security/pam_cargo_target.so to root:root, mode 0644
+    set the mode of /usr/lib/ARCH/security/pam_cargo_target.so to 0644
 Done.
-problem: /srv/cargo-target/bob has no CACHEDIR.TAG: backups take it along, and cargo 1.97 does not clean it
-    the next login puts it back, and so does --fix
-    # cargo-targetctl doctor --fix --yes
+To do:
+    put the CACHEDIR.TAG of bob back
+Done.
+pam_cargo_target.so stands in /etc/pam.d/common-session:3, for login, sshd, su, su-l, sudo-i.
+pam_cargo_target.so stands in /etc/pam.d/common-session-noninteractive:3, for cron, sudo.
 problem: /etc/environment:1 sets CARGO_TARGET_DIR: for sessions by ssh it wins over the module
-    take the line out
-    # sed -i '1d' /etc/environment
-2 problems.
-1 of them can be mended by cargo-targetctl doctor --fix.
+    take it out of that line, with sudoedit /etc/environment
+1 problem.
 [3]
 
 $ rmdir /srv/cargo-target/.staging; mkdir -m 0700 /srv/cargo-target/.staging /srv/cargo-target/.staging/0123456789abcdef; cargo-targetctl doctor --fix --yes --json | sed -E 's#/lib/[^ /]*-linux-gnu/#/lib/ARCH/#g'
@@ -33,19 +35,36 @@ $ rmdir /srv/cargo-target/.staging; mkdir -m 0700 /srv/cargo-target/.staging /sr
   "exit": 3,
   "findings": [
     {
-      "commands": [
-        "sed -i '1d' /etc/environment"
-      ],
+      "commands": [],
       "fixable": false,
       "gravity": "problem",
       "id": "overridden",
-      "remedy": "take the line out",
+      "remedy": "take it out of that line, with sudoedit /etc/environment",
       "text": "/etc/environment:1 sets CARGO_TARGET_DIR: for sessions by ssh it wins over the module"
     }
   ],
   "fixed": [
-    "sweep .staging",
-    "put the CACHEDIR.TAG of bob back"
+    "sweep /srv/cargo-target/.staging"
+  ],
+  "homes_left_alone": [],
+  "lines": [
+    {
+      "line": "/etc/pam.d/common-session:3: session optional pam_cargo_target.so",
+      "services": [
+        "login",
+        "sshd",
+        "su",
+        "su-l",
+        "sudo-i"
+      ]
+    },
+    {
+      "line": "/etc/pam.d/common-session-noninteractive:3: session optional pam_cargo_target.so",
+      "services": [
+        "cron",
+        "sudo"
+      ]
+    }
   ],
   "problems": 1,
   "root": "/srv/cargo-target",
@@ -63,3 +82,20 @@ CARGO_TARGET_DIR=/srv/old
 $ setpriv --reuid=alice --regid=alice --init-groups cargo-targetctl doctor --fix --yes
 cargo-targetctl: --fix changes what is root's: run it as root
 [1]
+
+# What is mended may show what lay behind it: it goes on until there is nothing left that it can mend.
+$ : >/etc/environment; chown alice /srv/cargo-target; chmod 0777 /srv/cargo-target; rm /srv/cargo-target/alice/CACHEDIR.TAG; cargo-targetctl doctor --fix --yes; stat -c '%A %U:%G %n' /srv/cargo-target /srv/cargo-target/alice/CACHEDIR.TAG
+To do:
+    give /srv/cargo-target to root:root (it is 2001:0)
+Done.
+To do:
+    set the mode of /srv/cargo-target to 0755 (it is 0777)
+Done.
+To do:
+    put the CACHEDIR.TAG of alice back
+Done.
+pam_cargo_target.so stands in /etc/pam.d/common-session:3, for login, sshd, su, su-l, sudo-i.
+pam_cargo_target.so stands in /etc/pam.d/common-session-noninteractive:3, for cron, sudo.
+No problem found.
+drwxr-xr-x root:root /srv/cargo-target
+-rw-r--r-- alice:alice /srv/cargo-target/alice/CACHEDIR.TAG

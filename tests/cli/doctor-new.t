@@ -48,6 +48,8 @@ $ cargo-targetctl doctor --json
     }
   ],
   "fixed": [],
+  "homes_left_alone": [],
+  "lines": [],
   "problems": 3,
   "root": null,
   "root_given": null,
@@ -75,6 +77,8 @@ problem client-without-module
 problem client-without-module
 advice no-directory-yet
 advice no-directory-yet
+pam_cargo_target.so stands in /etc/pam.d/common-session:3, for login, sshd, su, su-l, sudo-i.
+pam_cargo_target.so stands in /etc/pam.d/common-session-noninteractive:3, for cron, sudo.
 advice: alice has no directory yet
     the next login makes it
 advice: bob has no directory yet
@@ -84,6 +88,8 @@ No problem, 2 pieces of advice.
 $ for user in alice bob; do cargo-targetctl try --user $user | grep environment; done; cargo-targetctl doctor
 environment  CARGO_TARGET_DIR=/srv/cargo-target/alice
 environment  CARGO_TARGET_DIR=/srv/cargo-target/bob
+pam_cargo_target.so stands in /etc/pam.d/common-session:3, for login, sshd, su, su-l, sudo-i.
+pam_cargo_target.so stands in /etc/pam.d/common-session-noninteractive:3, for cron, sudo.
 No problem found.
 
 $ cargo-targetctl doctor --json
@@ -94,6 +100,26 @@ $ cargo-targetctl doctor --json
   "exit": 0,
   "findings": [],
   "fixed": [],
+  "homes_left_alone": [],
+  "lines": [
+    {
+      "line": "/etc/pam.d/common-session:3: session optional pam_cargo_target.so",
+      "services": [
+        "login",
+        "sshd",
+        "su",
+        "su-l",
+        "sudo-i"
+      ]
+    },
+    {
+      "line": "/etc/pam.d/common-session-noninteractive:3: session optional pam_cargo_target.so",
+      "services": [
+        "cron",
+        "sudo"
+      ]
+    }
+  ],
   "problems": 0,
   "root": "/srv/cargo-target",
   "root_given": null,
@@ -103,6 +129,8 @@ $ cargo-targetctl doctor --json
 # An ordinary user sees less, and is told so.
 $ setpriv --reuid=alice --regid=alice --init-groups cargo-targetctl doctor
 Not run as root: much of what can go wrong cannot be seen.
+pam_cargo_target.so stands in /etc/pam.d/common-session:3, for login, sshd, su, su-l, sudo-i.
+pam_cargo_target.so stands in /etc/pam.d/common-session-noninteractive:3, for cron, sudo.
 No problem found.
 
 $ cargo-targetctl doctor --yes

@@ -30,7 +30,7 @@ To do:
     write /etc/security/cargo-target.conf: root = /srv/shared
 Done.
 1 member's directory is there and in order.
-bob: /srv/shared/bob belongs to uid 2001, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv -nT /srv/shared/bob /srv/shared/bob.old
+bob: /srv/shared/bob belongs to uid 2001, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv -nT /srv/shared/bob /srv/shared/.bob.old
 Next:
     see which lines PAM lacks: cargo-targetctl doctor
     see what a login would get: cargo-targetctl check
@@ -61,7 +61,7 @@ $ cargo-targetctl init --root /srv/link --json </dev/null
     {
       "decision": "refuse",
       "directory": "/srv/shared/bob",
-      "reason": "/srv/shared/bob belongs to uid 2001, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv -nT /srv/shared/bob /srv/shared/bob.old",
+      "reason": "/srv/shared/bob belongs to uid 2001, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv -nT /srv/shared/bob /srv/shared/.bob.old",
       "user": "bob"
     }
   ],
@@ -82,8 +82,19 @@ To do:
     set the mode of /srv/shared to 0755 (it is 1777)
 Done.
 1 member's directory is there and in order.
-bob: /srv/shared/bob belongs to uid 2001, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv -nT /srv/shared/bob /srv/shared/bob.old
+bob: /srv/shared/bob belongs to uid 2001, not to uid 2002: whoever owns it could plant build scripts; look into it, then move it away: mv -nT /srv/shared/bob /srv/shared/.bob.old
 Next:
 
 $ stat -c '%A %U:%G' /srv/shared
 drwxr-xr-x root:root
+
+# A team's own target directory, with what cargo laid there, may become the root; and so may a disk of its own.
+$ rm /etc/security/cargo-target.conf; mkdir -p /srv/team/debug /srv/team/x86_64-unknown-linux-gnu /srv/team/carol; touch /srv/team/CACHEDIR.TAG /srv/team/.rustc_info.json; cargo-targetctl init --root /srv/team --yes | head -n 3
+To do:
+    make /srv/team/.staging, root:root 0700
+    write /etc/security/cargo-target.conf: root = /srv/team
+
+$ rm /etc/security/cargo-target.conf; mkdir -p -m 0755 /srv/disk/lost+found /srv/disk/.hidden /srv/disk/alice; cargo-targetctl init --root /srv/disk --yes | head -n 3
+To do:
+    make /srv/disk/.staging, root:root 0700
+    write /etc/security/cargo-target.conf: root = /srv/disk

@@ -82,7 +82,7 @@ cargo-targetctl: /srv/dangling leads nowhere: No such file or directory (os erro
 # Somebody has taken the name of .staging.
 $ mkdir -m 0755 /srv/y; mkdir -m 0777 /srv/y/.staging; cargo-targetctl init --root /srv/y --yes
 refused: /srv/y/.staging is not a directory of root's that nobody else can enter
-    rm -r --one-file-system /srv/y/.staging
+    mv -nT /srv/y/.staging /srv/y/.staging.old
 Nothing was changed.
 [3]
 
@@ -125,3 +125,66 @@ refused: /etc/security/cargo-target.conf has faults; mend them first
     /etc/security/cargo-target.conf: is a FIFO, not a regular file
 Nothing was changed.
 [3]
+
+# By another path, too: a symbolic link, a bind mount.
+$ rm /etc/security/cargo-target.conf; mkdir /data; mv /home/alice /home/bob /data; ln -s data /homes; sed -i -E '/^(alice|bob):/s,/home/,/homes/,' /etc/passwd; cargo-targetctl init --root /data --yes; cargo-targetctl init --root /data/alice/cache --yes
+refused: /data is, or contains, the home directory of alice: /homes/alice
+    give the shared root a directory of its own, such as /srv/cargo-target
+Nothing was changed.
+refused: /data/alice belongs to uid 2001, who could replace what is in it; run: chown -h root /data/alice
+Nothing was changed.
+[3]
+
+$ mkdir /srv/bound; mount --bind /data /srv/bound; cargo-targetctl init --root /srv/bound --yes; cargo-targetctl init --root /srv/bound/bob --yes; umount /srv/bound; rmdir /srv/bound
+refused: /srv/bound is, or contains, the home directory of alice: /homes/alice
+    give the shared root a directory of its own, such as /srv/cargo-target
+Nothing was changed.
+refused: /srv/bound/bob is, or contains, the home directory of bob: /homes/bob
+    give the shared root a directory of its own, such as /srv/cargo-target
+Nothing was changed.
+
+# What is something else already, however deep it lies.
+$ for directory in /var/spool/cron/crontabs /var/log/apt /var/lib/dpkg /var/lib/private/x /snap/x; do cargo-targetctl init --root $directory --dry-run; done
+refused: /var/spool/cron/crontabs is the system's
+    give the shared root a directory of its own, such as /srv/cargo-target
+Nothing was changed.
+refused: /var/log/apt is the system's
+    give the shared root a directory of its own, such as /srv/cargo-target
+Nothing was changed.
+refused: /var/lib/dpkg is the system's
+    give the shared root a directory of its own, such as /srv/cargo-target
+Nothing was changed.
+refused: /var/lib/private/x is the system's
+    give the shared root a directory of its own, such as /srv/cargo-target
+Nothing was changed.
+refused: /snap/x is the system's
+    give the shared root a directory of its own, such as /srv/cargo-target
+Nothing was changed.
+[3]
+
+$ mkdir /srv/web; touch /srv/web/index.html; mkdir /srv/web/cgi /srv/web/alice; cargo-targetctl init --root /srv/web --yes; rm -r /srv/web
+refused: /srv/web is in use for something else: it holds cgi and 1 more, no user's directory
+    give the shared root a directory of its own, such as /srv/cargo-target
+    or, if it is to be the root all the same, say so in /etc/security/cargo-target.conf first: root = /srv/web
+Nothing was changed.
+
+$ install -d -o mail /srv/mail; cargo-targetctl init --root /srv/mail --yes; rmdir /srv/mail
+refused: /srv/mail belongs to mail, a system user, who needs it
+    give the shared root a directory of its own, such as /srv/cargo-target
+    or, if it is to be the root all the same, say so in /etc/security/cargo-target.conf first: root = /srv/mail
+Nothing was changed.
+
+$ ln -s web /srv/link; mkdir /srv/web; cargo-targetctl init --root /srv/link --group nobodies --json | grep root; rm -r /srv/web /srv/link
+  "root": "/srv/web",
+  "root_given": "/srv/link",
+
+# A conf that cannot be written: nothing is half done.
+$ cargo-targetctl --conf /proc/x.conf init --root /srv/c --group new --create-group --yes; cargo-targetctl --conf /etc/nowhere/x.conf init --root /srv/c --yes; ls -d /srv/c; getent group new
+refused: /proc/x.conf cannot be written: No such file or directory (os error 2)
+    see that its directory is there and can be written, or name another file with --conf
+Nothing was changed.
+refused: /etc/nowhere/x.conf cannot be written: No such file or directory (os error 2)
+    see that its directory is there and can be written, or name another file with --conf
+Nothing was changed.
+ls: cannot access '/srv/c': No such file or directory
+[2]

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use nix::mount::{MsFlags, mount, umount};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, TestRng, TestRunner};
@@ -19,6 +20,7 @@ use crate::sandbox::{SyslogSocket, TOOL, module_path, print_figures, sandboxed};
 const CASES: u32 = 400;
 const ROOT: &str = "/srv/cargo-target";
 const CONF: &str = "/etc/security/cargo-target.conf";
+const OTHER_CONF: &str = "/etc/security/other.conf";
 
 /// One machine with one user who logs in.
 #[derive(Debug, Clone)]
@@ -32,7 +34,11 @@ struct Case {
     service: &'static str,
     /// Settings, and whether each stands on the pam.d line.
     settings: Vec<(&'static str, bool)>,
+    /// The word by which the line names another file for those that do not.
+    conf: &'static str,
     root: &'static str,
+    /// Whether it lies on a file system that may be a remote one.
+    is_remote: bool,
     staging: &'static str,
     directory: &'static str,
 }
@@ -53,7 +59,17 @@ fn case() -> impl Strategy<Value = Case> {
         uid,
         prop_oneof![3 => Just(false), 1 => Just(true)],
         mostly("/bin/bash", &["", "/usr/sbin/nologin", "/bin/false", "/opt/nologin", "/bin/falsetto"]),
-        mostly("/home/dev", &["/srv/cargo-target", "/srv/cargo-target/dev", "/"]),
+        mostly(
+            "/home/dev",
+            &[
+                "/srv/cargo-target",
+                "/srv/cargo-target/dev",
+                "/",
+                "/srv/link",
+                "/srv/link/dev",
+                "/srv/link/..",
+            ],
+        ),
         prop_oneof![
             2 => Just(vec!["workspace"]),
             1 => proptest::sample::subsequence(vec!["workspace", "contractors", "makers"], 0..=3),
@@ -78,6 +94,17 @@ fn case() -> impl Strategy<Value = Case> {
     );
     let places = (
         mostly("ok", &["absent", "group-writable", "sticky", "foreign", "symlink", "file", "not configured"]),
+        prop_oneof![4 => Just(false), 1 => Just(true)],
+        mostly(
+            "",
+            &[
+                "conf=/etc/security/other.conf",
+                "conf = /etc/security/other.conf",
+                "conf=/none",
+                "conf",
+                "conf =",
+            ],
+        ),
         mostly("absent", &["ok", "open", "foreign", "file"]),
         select(
             &["absent", "ok", "absent", "ok", "untagged", "foreign", "writable", "symlink", "file", "fifo"][..],
@@ -88,7 +115,7 @@ fn case() -> impl Strategy<Value = Case> {
             let (group, skip, min_uid, template, export, other, more, at) = settings;
             let mut settings: Vec<_> =
                 [group, skip, min_uid, template, export, other, more].into_iter().flatten().collect();
-            let (root, staging, directory) = places;
+            let (root, is_remote, conf, staging, directory) = places;
             if root != "not configured" {
                 settings.insert(at.index(settings.len() + 1), ("root=/srv/cargo-target", at.index(2) == 0));
             }
@@ -101,7 +128,9 @@ fn case() -> impl Strategy<Value = Case> {
                 groups,
                 service,
                 settings,
+                conf,
                 root,
+                is_remote,
                 staging,
                 directory,
             }
@@ -141,13 +170,20 @@ impl Case {
                 writeln!(file, "{setting}").unwrap();
             }
         }
-        fs::write(CONF, file).unwrap();
+        if !self.conf.is_empty() {
+            write!(line, " [{}]", self.conf).unwrap();
+        }
+        // The default file is not to be read where the line names another.
+        let (named, empty) = if self.conf.is_empty() { (CONF, OTHER_CONF) } else { (OTHER_CONF, CONF) };
+        fs::write(named, file).unwrap();
+        fs::write(empty, "skip = *\n").unwrap();
         fs::write(Path::new("/etc/pam.d").join(self.service), format!("{line}\n")).unwrap();
 
         self.set_up_root();
     }
 
     fn set_up_root(&self) {
+        let _ = umount(ROOT);
         let _ = fs::remove_file(ROOT);
         let _ = fs::remove_dir_all(ROOT);
         let _ = fs::remove_dir_all("/srv/elsewhere");
@@ -191,6 +227,19 @@ impl Case {
             "file" => fs::write(&directory, "").unwrap(),
             "fifo" => nix::unistd::mkfifo(&directory, nix::sys::stat::Mode::S_IRWXU).unwrap(),
             _ => {}
+        }
+        if self.is_remote && self.root != "symlink" {
+            // An overlay is as remote as what lies below it, which nobody asks: it goes the way of a network's.
+            let layers = Path::new("/tmp/layers");
+            let _ = fs::remove_dir_all(layers);
+            for layer in ["upper", "work"] {
+                fs::create_dir_all(layers.join(layer)).unwrap();
+            }
+            let root = fs::metadata(ROOT).unwrap();
+            fs::set_permissions(layers.join("upper"), root.permissions()).unwrap();
+            chown(layers.join("upper"), Some(root.uid()), None).unwrap();
+            let options = format!("lowerdir={ROOT},upperdir=/tmp/layers/upper,workdir=/tmp/layers/work");
+            mount(Some("overlay"), ROOT, Some("overlay"), MsFlags::empty(), Some(options.as_str())).unwrap();
         }
     }
 
@@ -255,6 +304,7 @@ sandboxed! {
     fn check_and_a_login_agree() {
         fs::copy(module_path(), crate::install::installed_module()).unwrap();
         let log = SyslogSocket::bind();
+        symlink("cargo-target", "/srv/link").unwrap();
         let (passwd, group) =
             (fs::read_to_string("/etc/passwd").unwrap(), fs::read_to_string("/etc/group").unwrap());
         let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };

@@ -46,7 +46,7 @@ cargo-targetctl doctor
 
 /// A machine with the tool and the module, and with nothing set up: alice and bob are members of workspace,
 /// carol is not.
-fn machine() -> SyslogSocket {
+pub(crate) fn machine() -> SyslogSocket {
     fs::copy(TOOL, "/usr/bin/cargo-targetctl").unwrap();
     fs::copy(module_path(), crate::install::installed_module()).unwrap();
     // What a host has to say here is the same on every host.
@@ -86,7 +86,7 @@ fn replay(name: &str) {
     assert!(came_out.contains("cargo-targetctl"));
 }
 
-fn run(command: &str) -> String {
+pub(crate) fn run(command: &str) -> String {
     let output = Command::new("bash")
         .args(["-o", "pipefail", "-c", &format!("exec 2>&1\n{command}")])
         .current_dir("/")
@@ -234,7 +234,11 @@ sandboxed! {
         }
         // "The next login makes it."
         assert_eq!(run("su -l alice -c 'echo $CARGO_TARGET_DIR'"), "/srv/cargo-target/alice\n");
-        assert_eq!(run("cargo-targetctl doctor"), "No problem found.\n");
+        let printed = run("cargo-targetctl doctor");
+        let (places, verdict) = printed.rsplit_once(".\n").and_then(|(rest, _)| rest.rsplit_once('\n')).unwrap();
+        assert_eq!(verdict, "No problem found", "{printed}");
+        assert!(places.lines().all(|line| line.starts_with("pam_cargo_target.so stands in /etc/pam.d/")), "{places}");
+        assert!(places.contains(", sshd,") && places.contains("cron, "), "{places}");
     }
 
     fn bad_input_gets_a_sentence_and_the_right_exit_status() {

@@ -19,6 +19,7 @@ mod clients;
 mod counts;
 mod crowds;
 mod disks;
+mod doctor;
 mod faults;
 mod fuse;
 mod host;

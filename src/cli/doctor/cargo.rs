@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::overrides::read_users_file;
+use super::users_files::{Directory, Home, Homes};
 use super::{Finding, Gravity, Patient};
 
 /// The variable that keeps the checkouts of one workspace apart, and the cargo that knows it first.
@@ -16,17 +16,22 @@ const BUILD_DIR_SINCE: (u32, u32) = (1, 91);
 /// The system's own cargo: others are their users' business, and nothing for root to run.
 const SYSTEM_CARGO: [&str; 2] = ["/usr/bin/cargo", "/usr/local/bin/cargo"];
 
-/// How many directories of one home are looked at for checkouts, and how deep.
-const MAX_DIRECTORIES: usize = 2000;
+/// How many names of one home are looked at for checkouts, and how deep.
+const MAX_NAMES: usize = 2000;
 const MAX_DEPTH: usize = 3;
 
-pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) {
-    let exports = &patient.settings.loaded.config.exports;
-    if exports.iter().any(|export| export.variable() == BUILD_DIR) {
+/// How many workspaces of one home are named, and checkouts of one.
+const MAX_NAMED: usize = 5;
+
+/// A name longer than this, in bytes, is no workspace's.
+const MAX_NAME: usize = 1000;
+
+pub(super) fn examine(patient: &Patient, homes: &Homes, findings: &mut Vec<Finding>) {
+    if patient.exports().any(|export| export.variable() == BUILD_DIR) {
         old_cargo(findings);
-    } else if exports.iter().any(|export| export.variable() == "CARGO_TARGET_DIR") {
-        for home in super::overrides::homes(patient) {
-            several_checkouts(&patient.settings.conf, &home, findings);
+    } else if patient.exports().any(|export| export.variable() == "CARGO_TARGET_DIR") {
+        for home in &homes.open {
+            several_checkouts(&patient.main.settings.conf, home, findings);
         }
     }
 }
@@ -61,32 +66,17 @@ fn version_of(path: &str) -> Option<(u32, u32)> {
 }
 
 /// Two checkouts of one workspace in one target directory serve each other's artefacts.
-fn several_checkouts(conf: &str, home: &Path, findings: &mut Vec<Finding>) {
-    let mut checkouts: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
-    let mut left = MAX_DIRECTORIES;
-    let mut open = vec![(home.to_owned(), 0)];
-    while let Some((directory, depth)) = open.pop() {
-        if let Some(name) = read_users_file(&directory.join("Cargo.toml")).as_deref().and_then(workspace_name)
-        {
-            checkouts.entry(name).or_default().push(directory);
-            continue;
-        }
-        if depth == MAX_DEPTH {
-            continue;
-        }
-        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
-            left = left.saturating_sub(1);
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            let is_wanted = !name.starts_with('.') && name != "target" && name != "node_modules";
-            if left > 0 && is_wanted && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                open.push((entry.path(), depth + 1));
-            }
-        }
-    }
-    for (name, mut paths) in checkouts.into_iter().filter(|(_, paths)| paths.len() > 1) {
+fn several_checkouts(conf: &str, home: &Home, findings: &mut Vec<Finding>) {
+    let mut checkouts = BTreeMap::new();
+    let mut left = MAX_NAMES;
+    find_checkouts(&home.directory, 0, &mut left, &mut checkouts);
+    let several = checkouts.into_iter().filter(|(_, paths)| paths.len() > 1);
+    for (name, mut paths) in several.take(MAX_NAMED) {
         paths.sort();
-        let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        if let Some(more) = paths.len().checked_sub(MAX_NAMED).filter(|more| *more > 0) {
+            paths.truncate(MAX_NAMED);
+            paths.push(format!("{more} more"));
+        }
         findings.push(Finding::new(
             "several-checkouts",
             Gravity::Advice,
@@ -103,6 +93,31 @@ fn several_checkouts(conf: &str, home: &Path, findings: &mut Vec<Finding>) {
     }
 }
 
+/// The directories with a manifest, by what it calls the package or the workspace.
+fn find_checkouts(
+    directory: &Directory,
+    depth: usize,
+    left: &mut usize,
+    checkouts: &mut BTreeMap<String, Vec<String>>,
+) {
+    if let Some(name) = directory.read(Path::new("Cargo.toml")).as_deref().and_then(workspace_name) {
+        checkouts.entry(name).or_default().push(directory.path().display().to_string());
+        return;
+    }
+    if depth == MAX_DEPTH {
+        return;
+    }
+    for name in directory.names(*left) {
+        *left = left.saturating_sub(1);
+        let shown = name.to_string_lossy();
+        if !shown.starts_with('.') && shown != "target" && shown != "node_modules" {
+            if let Some(directory) = directory.directory(&name) {
+                find_checkouts(&directory, depth + 1, left, checkouts);
+            }
+        }
+    }
+}
+
 /// What a manifest calls the package, or lists as a workspace's members.
 fn workspace_name(manifest: &str) -> Option<String> {
     let value = |key: &str| {
@@ -112,5 +127,5 @@ fn workspace_name(manifest: &str) -> Option<String> {
             .find(|line| line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('=')))?;
         line.split_once('=').map(|(_, value)| value.trim().trim_matches('"').to_owned())
     };
-    value("name").or_else(|| value("members")).filter(|name| !name.is_empty())
+    value("name").or_else(|| value("members")).filter(|name| (1..=MAX_NAME).contains(&name.len()))
 }

@@ -8,7 +8,9 @@ mod overrides;
 mod pam;
 mod people;
 mod root;
+mod users_files;
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
 
@@ -19,12 +21,13 @@ use serde_json::{Value, json};
 use super::accounts::{self, Person};
 use super::check::Verdict;
 use super::output::{self, Output, SCHEMA, Style};
+use super::pam_d::{Entry, MODULE};
 use super::settings::{self, Settings, slices};
-use super::{Exit, Globals, init};
+use super::{Exit, Globals, init, places};
 use crate::cache_dir::{self, TAG_NAME};
-use crate::mounts::Mounts;
+use crate::config::{Export, RootPath};
 use crate::session::{self, Request, Stop};
-use crate::shared_root::{Patience, SharedRoot};
+use users_files::Homes;
 
 /// Find what keeps a team from a working setup
 ///
@@ -42,7 +45,7 @@ pub(super) struct Arguments {
 /// How bad it is, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Gravity {
-    /// Somebody cannot log in.
+    /// Somebody cannot log in, or could become root.
     Lockout,
     /// Nobody gets what they should.
     Nobody,
@@ -59,6 +62,7 @@ impl Gravity {
 }
 
 /// Something that is not as it should be.
+#[derive(Clone)]
 struct Finding {
     /// For programs.
     id: &'static str,
@@ -88,6 +92,16 @@ impl Finding {
         self
     }
 
+    /// Whether another says the same.
+    fn is_like(&self, other: &Self) -> bool {
+        (self.id, &self.text) == (other.id, &other.text)
+    }
+
+    /// The same, of some services only.
+    fn in_sessions_of(&self, services: &[String]) -> Self {
+        Self { text: format!("in sessions of {}: {}", services.join(", "), self.text), ..self.clone() }
+    }
+
     /// What a login says: cause, then remedy.
     fn said(id: &'static str, gravity: Gravity, sentence: &str) -> Self {
         match sentence.split_once("; ") {
@@ -100,92 +114,151 @@ impl Finding {
 /// A remedy that `--fix` applies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Fix {
-    /// The module's file is made root's, 0644.
+    /// The module's file, which root alone could have written, is made readable.
     ModuleMode(PathBuf),
     /// The root is made what `init` makes of it.
-    Root(init::Change),
+    Root(RootPath, init::Change),
     /// What dead logins left in `.staging` is swept, as the next one would.
-    Sweep,
+    Sweep(RootPath),
     /// The tag of a user's directory is put back, as the next login would.
-    Tag(String),
+    Tag { user: String, service: String, arguments: Vec<Vec<u8>> },
 }
 
 impl Display for Fix {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ModuleMode(path) => write!(f, "give {} to root:root, mode 0644", path.display()),
-            Self::Root(change) => change.fmt(f),
-            Self::Sweep => f.write_str("sweep .staging"),
-            Self::Tag(user) => write!(f, "put the {TAG_NAME} of {user} back"),
+            Self::ModuleMode(path) => write!(f, "set the mode of {} to 0644", path.display()),
+            Self::Root(_, change) => change.fmt(f),
+            Self::Sweep(root) => write!(f, "sweep {root}/.staging"),
+            Self::Tag { user, .. } => write!(f, "put the {TAG_NAME} of {user} back"),
         }
     }
 }
 
-/// What is looked at.
-struct Patient {
-    settings: Settings,
-    everybody: Vec<Person>,
-    /// What logins of the members would come to.
-    members: Vec<Verdict>,
-}
-
-impl Patient {
-    fn of(globals: &Globals) -> anyhow::Result<Self> {
-        // The settings of the first service that has the module; the file's, if none has.
-        let service = pam::first_served().unwrap_or(settings::DEFAULT_SERVICE);
-        let settings = Settings::of(globals, service)?;
-        let everybody = accounts::everybody()?;
-        let names = accounts::members(&settings.loaded.config.groups, &everybody)?;
-        let mut members = Vec::new();
-        for name in &names {
-            let verdict = Verdict::of(name, &settings);
-            let waited = matches!(verdict.outcome, Err(Stop::Remote { .. }));
-            members.push(verdict);
-            // Each of the others would wait as long.
-            if waited && root::is_dead(&settings.loaded.config) {
-                break;
-            }
-        }
-        Ok(Self { settings, everybody, members })
-    }
-
-    fn examine(&self) -> anyhow::Result<Vec<Finding>> {
-        let mut findings = Vec::new();
-        pam::examine(self, &mut findings)?;
-        examine_configuration(self, &mut findings);
-        root::examine(self, &mut findings)?;
-        people::examine(self, &mut findings)?;
-        overrides::examine(self, &mut findings);
-        cargo::examine(self, &mut findings);
-        findings.sort_by_key(|finding| finding.gravity);
-        Ok(findings)
-    }
-
-    fn apply(&self, fix: &Fix) -> anyhow::Result<()> {
-        let root = self.settings.loaded.config.root.as_ref();
-        match fix {
-            Fix::ModuleMode(path) => pam::mend_module(path),
-            Fix::Root(change) => init::apply(change, root.context("no root is configured")?),
-            Fix::Sweep => {
-                let root = root.context("no root is configured")?;
-                let mounts = Mounts::on_the_way_to(root.as_str());
-                let opened = SharedRoot::open(root, Patience::Wait(&mounts));
+impl Fix {
+    fn apply(&self) -> anyhow::Result<()> {
+        match self {
+            Self::ModuleMode(path) => pam::mend_module(path),
+            Self::Root(root, change) => init::apply(change, root),
+            Self::Sweep(root) => {
+                let opened = places::open_root(root, settings::PATIENCE);
+                let opened = opened.map_err(|_| anyhow::anyhow!("{root} does not answer"))?;
                 let opened = opened.map_err(|error| Stop::Root(root.clone(), error).to_string());
                 cache_dir::sweep(&opened.map_err(anyhow::Error::msg)?)
                     .map_err(|_| anyhow::anyhow!(".staging cannot be used"))
             }
-            Fix::Tag(user) => {
-                let arguments = slices(&self.settings.arguments);
-                let service = &self.settings.service;
-                let request = Request { service, user: Some(user), arguments: &arguments };
+            Self::Tag { user, service, arguments } => {
+                let request = Request { service, user: Some(user.as_str()), arguments: &slices(arguments) };
                 session::open(&request).outcome.map(drop).map_err(|stop| anyhow::anyhow!("{stop}"))
             }
         }
     }
 }
 
-fn examine_configuration(patient: &Patient, findings: &mut Vec<Finding>) {
-    let loaded = &patient.settings.loaded;
+/// What sessions of those services get whose lines say the same.
+struct Course {
+    /// The services; none where no service has the module.
+    services: Vec<String>,
+    settings: Settings,
+    /// What logins of the members would come to.
+    members: Vec<Verdict>,
+}
+
+impl Course {
+    fn of(services: Vec<String>, settings: Settings, everybody: &[Person]) -> anyhow::Result<Self> {
+        let config = &settings.loaded.config;
+        let mut members = Vec::new();
+        for name in accounts::members(&config.groups, everybody)? {
+            let verdict = Verdict::of(&name, &settings);
+            let waited = matches!(verdict.outcome, Err(Stop::Remote { .. }));
+            members.push(verdict);
+            // Each of the others would wait as long.
+            if waited && root::is_dead(config) {
+                break;
+            }
+        }
+        Ok(Self { services, settings, members })
+    }
+
+    fn examine(&self, everybody: &[Person]) -> anyhow::Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        examine_configuration(&self.settings, &mut findings);
+        root::examine(self, everybody, &mut findings)?;
+        people::examine(self, &mut findings)?;
+        Ok(findings)
+    }
+}
+
+/// What is looked at.
+struct Patient {
+    everybody: Vec<Person>,
+    /// The course that stands for all where one must.
+    main: Course,
+    /// Those of services whose lines say something else.
+    others: Vec<Course>,
+    /// The lines that name the module, each with the services whose sessions pass it.
+    lines: Vec<(Entry, BTreeSet<String>)>,
+}
+
+impl Patient {
+    fn of(globals: &Globals) -> anyhow::Result<Self> {
+        let everybody = accounts::everybody()?;
+        let mut courses = pam::courses(globals)?.into_iter();
+        let (services, settings) = match courses.next() {
+            Some(first) => first,
+            None => (Vec::new(), Settings::of(globals, settings::DEFAULT_SERVICE)?),
+        };
+        let main = Course::of(services, settings, &everybody)?;
+        let others = courses
+            .map(|(services, settings)| Course::of(services, settings, &everybody))
+            .collect::<anyhow::Result<_>>()?;
+        Ok(Self { everybody, main, others, lines: pam::lines() })
+    }
+
+    fn courses(&self) -> impl Iterator<Item = &Course> {
+        std::iter::once(&self.main).chain(&self.others)
+    }
+
+    fn members(&self) -> impl Iterator<Item = &Verdict> {
+        self.courses().flat_map(|course| &course.members)
+    }
+
+    fn member_names(&self) -> BTreeSet<&str> {
+        self.members().map(|member| member.user.as_str()).collect()
+    }
+
+    fn exports(&self) -> impl Iterator<Item = &Export> {
+        self.courses().flat_map(|course| &course.settings.loaded.config.exports)
+    }
+
+    fn examine(&self, homes: &Homes) -> anyhow::Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        pam::examine(self, &mut findings)?;
+        let mut of_courses = Vec::new();
+        for course in self.courses() {
+            of_courses.push((course, course.examine(&self.everybody)?));
+        }
+        let is_everywhere = |finding: &Finding| {
+            of_courses.iter().all(|(_, found)| found.iter().any(|other| other.is_like(finding)))
+        };
+        for (index, (course, found)) in of_courses.iter().enumerate() {
+            for finding in found {
+                if !is_everywhere(finding) {
+                    findings.push(finding.in_sessions_of(&course.services));
+                } else if index == 0 {
+                    findings.push(finding.clone());
+                }
+            }
+        }
+        overrides::examine(self, homes, &mut findings);
+        cargo::examine(self, homes, &mut findings);
+        findings.sort_by_key(|finding| finding.gravity);
+        Ok(findings)
+    }
+}
+
+fn examine_configuration(settings: &Settings, findings: &mut Vec<Finding>) {
+    let loaded = &settings.loaded;
     let gravity = if loaded.usable { Gravity::Some } else { Gravity::Nobody };
     for problem in &loaded.problems {
         let remedy = match settings::nearest(problem) {
@@ -198,7 +271,7 @@ fn examine_configuration(patient: &Patient, findings: &mut Vec<Finding>) {
         findings.push(Finding::new(
             "no-root",
             Gravity::Nobody,
-            format!("no root is configured, in {} or on the module's line", patient.settings.conf),
+            format!("no root is configured, in {} or on the module's line", settings.conf),
             "choose one: cargo-targetctl init --root /srv/cargo-target",
         ));
     }
@@ -208,46 +281,64 @@ pub(super) fn run(globals: &Globals, arguments: &Arguments, output: &mut Output)
     if arguments.fix && !geteuid().is_root() {
         anyhow::bail!("--fix changes what is root's: run it as root");
     }
-    let mut patient = Patient::of(globals)?;
-    let mut findings = patient.examine()?;
-    let mut fixed = Vec::new();
-    let fixes: Vec<&Finding> = findings.iter().filter(|finding| finding.fix.is_some()).collect();
-    if arguments.fix && !fixes.is_empty() {
-        output.styled(Style::Heading, "To do:")?;
-        for finding in &fixes {
-            if let Some(fix) = &finding.fix {
-                output.line(format!("    {fix}"))?;
-            }
+    let mut fixed: Vec<Fix> = Vec::new();
+    loop {
+        let patient = Patient::of(globals)?;
+        let homes = Homes::of(&patient);
+        let findings = patient.examine(&homes)?;
+        // What did not help will not help again; what is mended may show what lay behind it.
+        let to_fix = findings.iter().filter_map(|finding| Some((finding, finding.fix.as_ref()?)));
+        let to_fix: Vec<_> = to_fix.filter(|(_, fix)| arguments.fix && !fixed.contains(fix)).collect();
+        if to_fix.is_empty() || !agreed(&to_fix, arguments, output)? {
+            return tell(
+                &Report { patient: &patient, homes: &homes, findings: &findings, fixed: &fixed },
+                output,
+            );
         }
-        if output.ask(arguments.yes, "Go on?")? {
-            for finding in fixes {
-                if let Some(fix) = &finding.fix {
-                    patient.apply(fix).with_context(|| format!("cannot mend this: {}", finding.text))?;
-                    fixed.push(fix.to_string());
-                }
-            }
-            output.line("Done.")?;
-            patient = Patient::of(globals)?;
-            findings = patient.examine()?;
-        } else {
-            output.line("Nothing was changed.")?;
+        for (finding, fix) in to_fix {
+            fix.apply().with_context(|| format!("cannot mend this: {}", finding.text))?;
+            fixed.push(fix.clone());
         }
+        output.line("Done.")?;
     }
-    tell(&patient, &findings, &fixed, output)
 }
 
-fn tell(
-    patient: &Patient,
-    findings: &[Finding],
-    fixed: &[String],
-    output: &mut Output,
-) -> anyhow::Result<Exit> {
+/// Shows what is to be done, and asks.
+fn agreed(to_fix: &[(&Finding, &Fix)], arguments: &Arguments, output: &mut Output) -> anyhow::Result<bool> {
+    output.styled(Style::Heading, "To do:")?;
+    for (_, fix) in to_fix {
+        output.line(format!("    {fix}"))?;
+    }
+    let agreed = output.ask(arguments.yes, "Go on?")?;
+    if !agreed {
+        output.line("Nothing was changed.")?;
+    }
+    Ok(agreed)
+}
+
+/// What there is to tell.
+struct Report<'a> {
+    patient: &'a Patient,
+    homes: &'a Homes,
+    findings: &'a [Finding],
+    fixed: &'a [Fix],
+}
+
+fn tell(report: &Report<'_>, output: &mut Output) -> anyhow::Result<Exit> {
+    let Report { patient, homes, findings, fixed } = report;
     let advice = findings.iter().filter(|finding| finding.gravity == Gravity::Advice).count();
     let problems = findings.len() - advice;
     let exit = if problems == 0 { Exit::Fine } else { Exit::Problems };
-    let settings = &patient.settings;
+    let settings = &patient.main.settings;
     let is_root = geteuid().is_root();
     if output.is_json {
+        let services: Vec<Value> = patient
+            .lines
+            .iter()
+            .map(|(line, services)| json!({ "line": line.to_string(), "services": services }))
+            .collect();
+        let fixed: Vec<String> = fixed.iter().map(ToString::to_string).collect();
+        let homes: Vec<_> = homes.remote.iter().map(|home| home.display().to_string()).collect();
         let findings: Vec<Value> = findings
             .iter()
             .map(|finding| {
@@ -261,7 +352,7 @@ fn tell(
             "schema": SCHEMA, "command": "doctor", "as_root": is_root,
             "root": settings.loaded.config.root.as_ref().map(ToString::to_string),
             "root_given": settings.root_was.as_ref().map(|root| root.display().to_string()),
-            "findings": findings, "problems": problems, "advice": advice, "fixed": fixed, "exit": exit as u8,
+            "lines": services, "homes_left_alone": homes, "findings": findings, "problems": problems, "advice": advice, "fixed": fixed, "exit": exit as u8,
         }))?;
         return Ok(exit);
     }
@@ -270,7 +361,20 @@ fn tell(
     if !is_root {
         output.styled(Style::Warning, "Not run as root: much of what can go wrong cannot be seen.")?;
     }
-    for finding in findings {
+    for (line, services) in &patient.lines {
+        let services: Vec<&str> = services.iter().map(String::as_str).collect();
+        let place = format!("{}:{}", line.file.display(), line.number);
+        output.line(format!("{MODULE} stands in {place}, for {}.", services.join(", ")))?;
+    }
+    if let Some(first) = homes.remote.first() {
+        let more = match homes.remote.len() {
+            1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        let first = first.display();
+        output.line(format!("Not looked into, on network, FUSE or autofs mounts: {first}{more}."))?;
+    }
+    for finding in *findings {
         let style = if finding.gravity == Gravity::Advice { Style::Warning } else { Style::Bad };
         output.tagged(style, &format!("{}:", finding.gravity.word()), &finding.text)?;
         output.line(format!("    {}", finding.remedy))?;

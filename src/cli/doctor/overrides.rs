@@ -4,12 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::Mode;
+
+use super::users_files::{self, Directory, Home, Homes, MAX_FILE};
 use super::{Finding, Gravity, Patient};
+use crate::cli::places::is_local;
 use crate::config::Export;
-use crate::mounts::Mounts;
 use crate::quoting::ShellWord;
 
 /// Files of the host that set variables for everybody; of a directory, all files in it.
@@ -53,11 +57,20 @@ const USERS_FILES: [&str; 13] = [
 /// Where cargo looks for a target directory that the variable overrides.
 const CARGO_CONFIGS: [&str; 2] = [".cargo/config.toml", ".cargo/config"];
 
-/// No file that is looked through is larger, in bytes.
-const MAX_FILE: u64 = 1024 * 1024;
+/// How many files of one directory are looked through.
+const MAX_FILES: usize = 100;
 
-/// How many processes of one kind are named.
-const MAX_PIDS: usize = 5;
+/// How much of one home is looked through, in bytes.
+const MAX_HOME: u64 = 8 * 1024 * 1024;
+
+/// How much is read of the environments of one user's processes, in bytes: a thousand of a usual size.
+const MAX_ENVIRONMENTS: u64 = 16 * 1024 * 1024;
+
+/// How many are named of what can be many: lines, files of a home, processes.
+const MAX_NAMED: usize = 5;
+
+/// How much of a value is shown, in characters.
+const MAX_SHOWN: usize = 200;
 
 /// Programs that outlive sessions, and what ends them.
 const LINGERING: [(&str, &str); 4] = [
@@ -67,58 +80,79 @@ const LINGERING: [(&str, &str); 4] = [
     ("node", "that looks like an editor's server: stop it, and connect anew"),
 ];
 
-pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) {
-    let exports = &patient.settings.loaded.config.exports;
-    let variables: BTreeSet<&str> = exports.iter().map(Export::variable).collect();
-    let homes = homes(patient);
+pub(super) fn examine(patient: &Patient, homes: &Homes, findings: &mut Vec<Finding>) {
+    let variables: BTreeSet<&str> = patient.exports().map(Export::variable).collect();
     let mut seen = BTreeSet::new();
     for (path, consequence) in FILES {
         for file in files_at(Path::new(path)) {
             // Debian's environment.d has a link to /etc/environment.
             if seen.insert(fs::canonicalize(&file).unwrap_or_else(|_| file.clone())) {
-                examine_file(&file, read_file(&file, false), consequence, &variables, findings);
+                let editor = Editor::of_roots(&file);
+                let text = read_file(&file);
+                findings.extend(examine_file(&file, text, consequence, &editor, &variables));
             }
         }
     }
-    for home in &homes {
-        for name in USERS_FILES {
-            for file in files_at(&home.join(name)) {
-                let text = read_file(&file, true);
-                examine_file(
-                    &file,
-                    text,
-                    "that user's shells or services take it instead",
-                    &variables,
-                    findings,
-                );
-            }
-        }
+    for home in &homes.open {
+        examine_home(home, &variables, findings);
     }
     examine_sshd(&variables, findings);
     examine_sudo(&variables, findings);
     if variables.contains("CARGO_TARGET_DIR") {
-        examine_cargo_configs(&homes, findings);
+        examine_cargo_configs(homes, findings);
     }
     examine_processes(patient, findings);
 }
 
-/// The members' home directories that lie on this host: others could make us wait.
-pub(super) fn homes(patient: &Patient) -> Vec<PathBuf> {
-    let members: BTreeSet<&str> = patient.members.iter().map(|member| member.user.as_str()).collect();
-    let homes: BTreeSet<PathBuf> = patient
-        .everybody
-        .iter()
-        .filter(|person| members.contains(person.name.as_str()) && person.home != Path::new("/"))
-        .filter(|person| {
-            let is_local = |home| Mounts::on_the_way_to(home).are_local_up_to(home);
-            person.home.to_str().is_some_and(is_local)
-        })
-        .map(|person| person.home.clone())
-        .collect();
-    homes.into_iter().collect()
+/// The files of a user's shells and services. There can be any number of them, of any size.
+fn examine_home(home: &Home, variables: &BTreeSet<&str>, findings: &mut Vec<Finding>) {
+    let mut left = MAX_HOME;
+    let mut found = Vec::new();
+    for below in USERS_FILES.iter().flat_map(|name| home.directory.files(name, MAX_FILES)) {
+        let Some(text) = home.directory.read(&below).filter(|_| left > 0) else { continue };
+        left = left.saturating_sub(text.len() as u64);
+        let consequence = "that user's shells or services take it instead";
+        let path = home.directory.path().join(below);
+        found.extend(examine_file(&path, Some(text), consequence, &Editor::User(&home.user), variables));
+    }
+    let more = found.len().saturating_sub(MAX_NAMED);
+    findings.extend(found.into_iter().take(MAX_NAMED));
+    if more > 0 {
+        findings.push(Finding::new(
+            "overridden",
+            Gravity::Some,
+            format!("{more} more files in {} do so too", home.directory.path().display()),
+            "take the lines out of these too",
+        ));
+    }
 }
 
-/// A file itself, or the files of a directory.
+/// With what a line is taken out of a file. That is no command which does so: a line can be one half of
+/// something, and a user's file be swapped for another before the command runs.
+enum Editor<'a> {
+    /// This command opens the file.
+    Command(String),
+    /// It is this user's, in whose directories root's editor could be led anywhere.
+    User(&'a str),
+}
+
+impl Editor<'_> {
+    fn of_roots(file: &Path) -> Self {
+        Self::Command(match file.strip_prefix("/var/spool/cron").ok().and_then(Path::file_name) {
+            Some(user) => format!("crontab -u {} -e", ShellWord(&user.to_string_lossy())),
+            None => format!("sudoedit {}", ShellWord(&file.to_string_lossy())),
+        })
+    }
+
+    fn take(&self, what: &str) -> String {
+        match self {
+            Self::Command(command) => format!("take {what}, with {command}"),
+            Self::User(user) => format!("let {user} take {what}"),
+        }
+    }
+}
+
+/// A file of root's, or the files of a directory.
 fn files_at(path: &Path) -> Vec<PathBuf> {
     let Ok(found) = fs::metadata(path) else { return Vec::new() };
     if !found.is_dir() {
@@ -135,20 +169,10 @@ fn files_at(path: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// A file of a user's, who may have put anything there.
-pub(super) fn read_users_file(path: &Path) -> Option<String> {
-    read_file(path, true)
-}
-
-fn read_file(path: &Path, is_users: bool) -> Option<String> {
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | if is_users { libc::O_NOFOLLOW } else { 0 };
-    let file = File::options().read(true).custom_flags(flags).open(path).ok()?;
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
-    let mut content = Vec::new();
-    file.take(MAX_FILE).read_to_end(&mut content).ok()?;
-    Some(String::from_utf8_lossy(&content).into_owned())
+/// A file of root's, which may be a link to another.
+fn read_file(path: &Path) -> Option<String> {
+    let opened = openat(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    users_files::read_regular(&opened)
 }
 
 /// Whether a line of a shell, of crontab(5), of pam_env.conf(5) and their like sets, or unsets, a variable.
@@ -167,37 +191,39 @@ fn sets(line: &str, variable: &str) -> bool {
     })
 }
 
+/// What a file sets.
 fn examine_file(
     file: &Path,
     text: Option<String>,
     consequence: &str,
+    editor: &Editor<'_>,
     variables: &BTreeSet<&str>,
-    findings: &mut Vec<Finding>,
-) {
-    let Some(text) = text else { return };
+) -> Option<Finding> {
+    let text = text?;
     let set: Vec<&str> =
         variables.iter().copied().filter(|variable| text.lines().any(|line| sets(line, variable))).collect();
     let sets_any = |line: &str| set.iter().any(|variable| sets(line, variable));
     let numbers = text.lines().enumerate().filter(|(_, line)| sets_any(line)).map(|(index, _)| index + 1);
-    let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
+    let numbers: Vec<usize> = numbers.collect();
     if numbers.is_empty() {
-        return;
+        return None;
     }
-    let lines = if numbers.len() == 1 { "the line" } else { "the lines" };
-    findings.push(
-        Finding::new(
-            "overridden",
-            Gravity::Some,
-            format!("{}:{} sets {}: {consequence}", file.display(), numbers.join(","), set.join(" and ")),
-            format!("take {lines} out"),
-        )
-        .run(without_lines(&numbers, file)),
-    );
+    let lines = if numbers.len() == 1 { "that line" } else { "those lines" };
+    Some(Finding::new(
+        "overridden",
+        Gravity::Some,
+        format!("{}:{} sets {}: {consequence}", file.display(), some_of(&numbers, ","), set.join(" and ")),
+        editor.take(&format!("it out of {lines}")),
+    ))
 }
 
-/// The command that takes lines out of a file; all at once, so that their numbers hold.
-fn without_lines(numbers: &[String], file: &Path) -> String {
-    format!("sed -i '{}d' {}", numbers.join("d;"), ShellWord(&file.to_string_lossy()))
+/// The first few, and how many more there are.
+fn some_of<T: ToString>(all: &[T], between: &str) -> String {
+    let named: Vec<String> = all.iter().take(MAX_NAMED).map(ToString::to_string).collect();
+    match all.len() - named.len() {
+        0 => named.join(between),
+        more => format!("{} and {more} more", named.join(between)),
+    }
 }
 
 /// The settings of sshd: file, line, keyword, value. Those of `Match` blocks are among them.
@@ -209,7 +235,7 @@ pub(super) fn sshd_settings() -> Vec<(PathBuf, usize, String, String)> {
         .filter(|file| file.extension().is_some_and(|extension| extension == "conf"))
         .chain([PathBuf::from("/etc/ssh/sshd_config")])
     {
-        let text = read_file(&file, false).unwrap_or_default();
+        let text = read_file(&file).unwrap_or_default();
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.starts_with('#') {
@@ -228,8 +254,7 @@ pub(super) fn sshd_settings() -> Vec<(PathBuf, usize, String, String)> {
 }
 
 fn examine_sshd(variables: &BTreeSet<&str>, findings: &mut Vec<Finding>) {
-    // From the last line on: the numbers of the others still hold when it is gone.
-    for (file, number, keyword, value) in sshd_settings().into_iter().rev() {
+    for (file, number, keyword, value) in sshd_settings() {
         let words = || value.split_ascii_whitespace().map(|word| word.trim_matches('"'));
         let consequence = if keyword.eq_ignore_ascii_case("SetEnv") {
             words().filter_map(|word| word.split_once('=')).find(|(name, _)| variables.contains(name)).map(
@@ -246,15 +271,13 @@ fn examine_sshd(variables: &BTreeSet<&str>, findings: &mut Vec<Finding>) {
             None
         };
         if let Some(consequence) = consequence {
-            findings.push(
-                Finding::new(
-                    "overridden-by-sshd",
-                    Gravity::Some,
-                    format!("{}:{number} {consequence}", file.display()),
-                    "take the line out, or the word, and restart sshd",
-                )
-                .run(without_lines(&[number.to_string()], &file)),
-            );
+            findings.push(Finding::new(
+                "overridden-by-sshd",
+                Gravity::Some,
+                format!("{}:{number} {consequence}", file.display()),
+                Editor::of_roots(&file).take("the word out of that line")
+                    + "; then sshd -t, and restart sshd",
+            ));
         }
     }
 }
@@ -278,8 +301,8 @@ fn glob(pattern: &str, text: &str) -> bool {
 
 fn examine_sudo(variables: &BTreeSet<&str>, findings: &mut Vec<Finding>) {
     for file in files_at(Path::new("/etc/sudoers")).into_iter().chain(files_at(Path::new("/etc/sudoers.d"))) {
-        let text = read_file(&file, false).unwrap_or_default();
-        for (index, line) in text.lines().enumerate().collect::<Vec<_>>().into_iter().rev() {
+        let text = read_file(&file).unwrap_or_default();
+        for (index, line) in text.lines().enumerate() {
             let Some((_, kept)) = line.split_once("env_keep").filter(|_| !line.trim_start().starts_with('#'))
             else {
                 continue;
@@ -295,59 +318,62 @@ fn examine_sudo(variables: &BTreeSet<&str>, findings: &mut Vec<Finding>) {
             }) else {
                 continue;
             };
-            findings.push(
-                Finding::new(
-                    "kept-by-sudo",
-                    Gravity::Some,
-                    format!(
-                        "{}:{} lets sudo keep {name}: root then builds in the caller's directory, and leaves files there",
-                        file.display(),
-                        index + 1
-                    ),
-                    "take the word out, with visudo",
-                )
-                .run(without_lines(&[(index + 1).to_string()], &file)),
-            );
+            findings.push(Finding::new(
+                "kept-by-sudo",
+                Gravity::Some,
+                format!(
+                    "{}:{} lets sudo keep {name}: root then builds in the caller's directory, and leaves files there",
+                    file.display(),
+                    index + 1
+                ),
+                format!("take the word out of that line, with visudo -f {}", ShellWord(&file.to_string_lossy())),
+            ));
         }
     }
 }
 
 /// A `target-dir` that no longer counts.
-fn examine_cargo_configs(homes: &[PathBuf], findings: &mut Vec<Finding>) {
-    let everywhere = ["/", "/home", "/srv", "/opt"].map(PathBuf::from);
-    for directory in homes.iter().chain(&everywhere) {
-        for name in CARGO_CONFIGS {
-            let file = directory.join(name);
-            let Some(text) = read_file(&file, true) else { continue };
-            let sets_it = |line: &str| {
-                let key = line.split('=').next().unwrap_or_default().trim();
-                line.contains('=') && matches!(key, "target-dir" | "build.target-dir" | "target_dir")
-            };
-            let Some(number) = text.lines().position(sets_it) else { continue };
-            let number = number + 1;
-            findings.push(
-                Finding::new(
-                    "target-dir-overridden",
-                    Gravity::Some,
-                    format!("{}:{number} sets target-dir, which CARGO_TARGET_DIR overrides", file.display()),
-                    "take the line out, so that nobody wonders",
-                )
-                .run(without_lines(&[number.to_string()], &file)),
-            );
-        }
+fn examine_cargo_configs(homes: &Homes, findings: &mut Vec<Finding>) {
+    for home in &homes.open {
+        examine_cargo_config(&home.directory, |_| Editor::User(&home.user), findings);
+    }
+    let everywhere = ["/", "/home", "/srv", "/opt"].map(Path::new);
+    for directory in everywhere.into_iter().filter(|path| is_local(path)).filter_map(Directory::open) {
+        examine_cargo_config(&directory, Editor::of_roots, findings);
+    }
+}
+
+fn examine_cargo_config<'a>(
+    directory: &Directory,
+    editor: impl Fn(&Path) -> Editor<'a>,
+    findings: &mut Vec<Finding>,
+) {
+    for name in CARGO_CONFIGS {
+        let Some(text) = directory.read(Path::new(name)) else { continue };
+        let sets_it = |line: &str| {
+            let key = line.split('=').next().unwrap_or_default().trim();
+            line.contains('=') && matches!(key, "target-dir" | "build.target-dir" | "target_dir")
+        };
+        let Some(index) = text.lines().position(sets_it) else { continue };
+        let file = directory.path().join(name);
+        findings.push(Finding::new(
+            "target-dir-overridden",
+            Gravity::Some,
+            format!("{}:{} sets target-dir, which CARGO_TARGET_DIR overrides", file.display(), index + 1),
+            editor(&file).take("that line out, so that nobody wonders"),
+        ));
     }
 }
 
 /// Members' processes that have another value than a login gives: they were there before, and stay so.
 fn examine_processes(patient: &Patient, findings: &mut Vec<Finding>) {
-    let expected: BTreeMap<u32, (&str, &[String])> = patient
-        .members
-        .iter()
-        .filter_map(|member| {
-            let ready = member.outcome.as_ref().ok()?;
-            Some((member.uid?, (member.user.as_str(), ready.assignments.as_slice())))
-        })
-        .collect();
+    let mut expected: BTreeMap<u32, (&str, Vec<&str>)> = BTreeMap::new();
+    for member in patient.members() {
+        let (Some(uid), Ok(ready)) = (member.uid, &member.outcome) else { continue };
+        let (_, assignments) = expected.entry(uid).or_insert((&member.user, Vec::new()));
+        assignments.extend(ready.assignments.iter().map(String::as_str));
+    }
+    let mut left: BTreeMap<u32, u64> = BTreeMap::new();
     let mut others: BTreeMap<(String, String, String), Vec<u32>> = BTreeMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
@@ -356,40 +382,58 @@ fn examine_processes(patient: &Patient, findings: &mut Vec<Finding>) {
         // What cannot be read is not ours to read, or has ended.
         let Ok(found) = entry.metadata() else { continue };
         let Some((user, assignments)) = expected.get(&found.uid()) else { continue };
-        let Ok(environment) = fs::read(entry.path().join("environ")) else { continue };
-        for assignment in *assignments {
-            let Some((variable, value)) = assignment.split_once('=') else { continue };
-            let has = environment
-                .split(|&byte| byte == 0)
-                .find_map(|one| one.strip_prefix(variable.as_bytes())?.strip_prefix(b"="));
-            if let Some(has) = has.filter(|has| *has != value.as_bytes()) {
-                let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-                let other = format!("{variable}={}", String::from_utf8_lossy(has));
-                others.entry(((*user).into(), name.trim().into(), other)).or_default().push(pid);
-            }
+        let left = left.entry(found.uid()).or_insert(MAX_ENVIRONMENTS);
+        let Some(environment) = environment(&entry.path(), (*left).min(MAX_FILE)) else { continue };
+        *left = left.saturating_sub(environment.len() as u64);
+        if let Some(other) = another_value(&environment, assignments) {
+            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            others.entry(((*user).into(), name.trim().into(), other)).or_default().push(pid);
         }
     }
+    let mut told: BTreeMap<String, usize> = BTreeMap::new();
     for ((user, name, other), mut pids) in others {
-        pids.sort_unstable();
-        let more = pids.len().saturating_sub(MAX_PIDS);
-        let mut named: Vec<String> = pids.iter().take(MAX_PIDS).map(ToString::to_string).collect();
-        if more > 0 {
-            named.push(format!("and {more} more"));
+        // Names and values are the user's to choose: there can be any number of them.
+        let told = told.entry(user.clone()).or_default();
+        *told += 1;
+        if *told > MAX_NAMED {
+            continue;
         }
+        pids.sort_unstable();
         let remedy = LINGERING.iter().find(|(known, _)| name.starts_with(known));
-        findings.push(
-            Finding::new(
-                "process-with-another-value",
-                Gravity::Some,
-                format!("{name} of {user} ({}) still has {other}", named.join(", ")),
-                remedy.map_or("end it, and start it anew from a new session", |(_, remedy)| remedy),
-            )
-            .run(format!(
-                "kill {}",
-                pids.iter().take(MAX_PIDS).map(ToString::to_string).collect::<Vec<_>>().join(" ")
-            )),
-        );
+        findings.push(Finding::new(
+            "process-with-another-value",
+            Gravity::Some,
+            format!("{name} of {user} ({}) still has {other}", some_of(&pids, ", ")),
+            remedy.map_or("end it, and start it anew from a new session", |(_, remedy)| remedy),
+        ));
     }
+}
+
+/// The start of a process's environment. It can be without end: prctl(2) lets a process say where it lies.
+fn environment(process: &Path, most: u64) -> Option<Vec<u8>> {
+    let mut environment = Vec::new();
+    File::open(process.join("environ")).ok()?.take(most).read_to_end(&mut environment).ok()?;
+    Some(environment)
+}
+
+/// The first variable of these to which an environment gives a value that no session gets.
+fn another_value(environment: &[u8], assignments: &[&str]) -> Option<String> {
+    assignments.iter().find_map(|assignment| {
+        let (variable, _) = assignment.split_once('=')?;
+        let mut entries = environment.split(|&byte| byte == 0);
+        let has = entries.find(|entry| {
+            entry.strip_prefix(variable.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
+        })?;
+        if assignments.iter().any(|assignment| assignment.as_bytes() == has) {
+            return None;
+        }
+        let shown = String::from_utf8_lossy(has);
+        let mut other: String = shown.chars().take(MAX_SHOWN).collect();
+        if other.len() < shown.len() {
+            other.push_str(" ...");
+        }
+        Some(other)
+    })
 }
 
 #[cfg(test)]

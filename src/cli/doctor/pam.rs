@@ -2,15 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat};
 
 use super::{Finding, Fix, Gravity, Patient};
-use crate::cli::module_file;
-use crate::cli::pam_d::{self, Entry, MODULE, Stack, Trouble};
+use crate::cli::pam_d::{self, Before, Entry, MODULE, Stack, Trouble};
+use crate::cli::settings::Settings;
+use crate::cli::{Globals, module_file, places};
 use crate::config::OnError;
+use crate::quoting::ShellWord;
+use crate::shared_root::kind;
 
 /// What people log in by: the service, and the program whose presence says that this host has it.
 const CLIENTS: [(&str, &[&str]); 22] = [
@@ -51,28 +56,53 @@ fn clients() -> Vec<(&'static str, Stack)> {
         .collect()
 }
 
-/// The first service whose sessions the module serves.
-pub(super) fn first_served() -> Option<&'static str> {
-    clients()
-        .into_iter()
-        .find(|(_, stack)| stack.lines_of_ours().next().is_some())
-        .map(|(service, _)| service)
+/// Whether a file serves others alone, by being included.
+fn is_shared(name: &str) -> bool {
+    SHARED.contains(&name) || name.starts_with("common-") || name.ends_with("-auth")
+}
+
+/// The services whose sessions pass the module, together where their lines say the same, with what they say.
+pub(super) fn courses(globals: &Globals) -> anyhow::Result<Vec<(Vec<String>, Settings)>> {
+    let mut services: Vec<String> = clients().into_iter().map(|(service, _)| service.into()).collect();
+    let others = pam_d::services().into_iter().filter(|name| !is_shared(name) && name != "other");
+    services.extend(others.filter(|name| !CLIENTS.iter().any(|(client, _)| client == name)));
+    let mut courses: Vec<(Vec<String>, Settings)> = Vec::new();
+    for service in services {
+        let settings = Settings::of(globals, &service)?;
+        if settings.line.is_none() || !settings.loaded.config.services.allow(&service) {
+            continue;
+        }
+        match courses.iter_mut().find(|(_, others)| others.arguments == settings.arguments) {
+            Some((services, _)) => services.push(service),
+            None => courses.push((vec![service], settings)),
+        }
+    }
+    Ok(courses)
+}
+
+/// The lines that name the module, each with the services whose sessions pass it.
+pub(super) fn lines() -> Vec<(Entry, BTreeSet<String>)> {
+    let mut lines: Vec<(Entry, BTreeSet<String>)> = Vec::new();
+    for service in pam_d::services() {
+        for line in pam_d::session(&service).lines_of_ours() {
+            let known = lines.iter_mut().position(|(known, _)| known == line);
+            let index = known.unwrap_or_else(|| {
+                lines.push((line.clone(), BTreeSet::new()));
+                lines.len() - 1
+            });
+            if let Some((_, services)) = lines.get_mut(index).filter(|_| !is_shared(&service)) {
+                services.insert(service.clone());
+            }
+        }
+    }
+    lines
 }
 
 pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) -> anyhow::Result<()> {
     let clients = clients();
-    let every_service = pam_d::services();
-    let mut lines: Vec<Entry> = Vec::new();
-    let mut troubles: BTreeSet<Trouble> = BTreeSet::new();
-    for service in &every_service {
-        let stack = pam_d::session(service);
-        troubles.extend(stack.troubles.iter().cloned());
-        for line in stack.lines_of_ours() {
-            if !lines.contains(line) {
-                lines.push(line.clone());
-            }
-        }
-    }
+    let lines: Vec<&Entry> = patient.lines.iter().map(|(line, _)| line).collect();
+    let stacks: Vec<Stack> = pam_d::services().iter().map(|service| pam_d::session(service)).collect();
+    let troubles: BTreeSet<&Trouble> = stacks.iter().flat_map(|stack| &stack.troubles).collect();
     for trouble in troubles {
         let gravity = match trouble {
             Trouble::Loop(_) | Trouble::Missing { .. } => Gravity::Lockout,
@@ -91,13 +121,15 @@ pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) -> anyhow:
     }
     examine_files(&lines, findings)?;
     examine_lines(patient, &lines, findings);
+    examine_what_stands_before(&clients, findings);
+    examine_differences(patient, findings);
     examine_clients(patient, &clients, findings);
     examine_sshd(&clients, findings);
     Ok(())
 }
 
 /// The files that the lines name, or the one that would be.
-fn examine_files(lines: &[Entry], findings: &mut Vec<Finding>) -> anyhow::Result<()> {
+fn examine_files(lines: &[&Entry], findings: &mut Vec<Finding>) -> anyhow::Result<()> {
     let mut files: BTreeSet<PathBuf> =
         lines.iter().filter_map(|line| module_file::path_of(&line.module)).collect();
     if lines.is_empty() {
@@ -130,26 +162,34 @@ fn examine_files(lines: &[Entry], findings: &mut Vec<Finding>) -> anyhow::Result
             ));
             continue;
         };
-        if found.uid() != 0 || found.mode() & 0o022 != 0 || found.mode() & 0o444 != 0o444 {
+        // Loading runs the file's own code as root: not that of whoever could have written it. And what is in it
+        // would still be theirs if the file were given to root.
+        if let Some(untrusted) = who_could_write(&file) {
+            findings.push(Finding::new(
+                "module-untrusted",
+                Gravity::Lockout,
+                format!("{shown} runs as root in every login, and {untrusted}"),
+                "what is in it cannot be trusted: look into it, then build and install it again, in a directory that \
+                 root alone can write: make build && sudo make install",
+            ));
+            continue;
+        }
+        let real = fs::canonicalize(&file)?;
+        if found.mode() & 0o444 != 0o444 {
             findings.push(
                 Finding::new(
                     "module-mode",
                     Gravity::Some,
                     format!(
-                        "{shown} belongs to uid {} with mode {:04o}: it runs as root in every login, so only root \
-                         may write it, and everybody must be able to read it",
-                        found.uid(),
+                        "{shown} (mode {:04o}) cannot be read by everybody: a screen locker, which is not root, gets \
+                         nothing of it",
                         found.mode() & 0o7777
                     ),
-                    "give it to root, mode 0644",
+                    "let everybody read it",
                 )
-                .run(format!("chown root:root {shown} && chmod 0644 {shown}"))
-                .fix(Fix::ModuleMode(file.clone())),
+                .run(format!("chmod 0644 {}", ShellWord(&real.to_string_lossy())))
+                .fix(Fix::ModuleMode(real)),
             );
-        }
-        // Loading runs the file's own code as root: not that of whoever could have written it.
-        if found.uid() != 0 || found.mode() & 0o022 != 0 {
-            continue;
         }
         if let Err(cause) = module_file::try_to_load(&file)? {
             findings.push(Finding::new(
@@ -163,12 +203,37 @@ fn examine_files(lines: &[Entry], findings: &mut Vec<Finding>) -> anyhow::Result
     Ok(())
 }
 
+/// Who else than root could have put something else in a file's place, or into it.
+fn who_could_write(file: &Path) -> Option<String> {
+    // Every link on the way may have been made by somebody, and be made to lead elsewhere.
+    let steps = match places::steps(file) {
+        Ok(steps) => steps,
+        Err(error) => return Some(format!("cannot be found: {error}")),
+    };
+    steps.iter().filter_map(|path| Some((path, fs::symlink_metadata(path).ok()?))).find_map(
+        |(path, found)| {
+            let mode = found.mode() & 0o7777;
+            let shown = path.display();
+            match found.uid() {
+                0 if mode & 0o022 != 0 => {
+                    Some(format!("{shown} (mode {mode:04o}) is writable by group or others"))
+                }
+                0 => None,
+                uid => Some(format!("{shown} belongs to uid {uid}")),
+            }
+        },
+    )
+}
+
 /// What the lines would do on a bad day.
-fn examine_lines(patient: &Patient, lines: &[Entry], findings: &mut Vec<Finding>) {
-    if patient.settings.loaded.config.on_error == OnError::Fail {
-        return;
-    }
-    for line in lines.iter().filter(|line| line.is_binding()) {
+fn examine_lines(patient: &Patient, lines: &[&Entry], findings: &mut Vec<Finding>) {
+    let wants_it = |line: &Entry| {
+        patient.courses().any(|course| {
+            course.settings.line.as_ref().is_some_and(|own| own.arguments == line.arguments)
+                && course.settings.loaded.config.on_error == OnError::Fail
+        })
+    };
+    for line in lines.iter().filter(|line| line.is_binding() && !wants_it(line)) {
         findings.push(
             Finding::new(
                 "module-required",
@@ -191,9 +256,63 @@ fn examine_lines(patient: &Patient, lines: &[Entry], findings: &mut Vec<Finding>
     }
 }
 
+/// Lines before ours by which a session ends, or jumps, before it comes to ours.
+fn examine_what_stands_before(clients: &[(&str, Stack)], findings: &mut Vec<Finding>) {
+    let mut before: Vec<(Before<'_>, Vec<&str>)> = Vec::new();
+    for (service, stack) in clients {
+        for found in stack.before_ours() {
+            match before.iter_mut().find(|(known, _)| *known == found) {
+                Some((_, services)) => services.push(service),
+                None => before.push((found, vec![service])),
+            }
+        }
+    }
+    for (before, services) in before {
+        let services = services.join(", ");
+        let remedy = |of: &Entry| format!("move the module's line before it, or take {} out", of.module);
+        findings.push(match before {
+            Before::Ends(line) => Finding::new(
+                "line-not-reached",
+                Gravity::Some,
+                format!("{line}: where that succeeds, sessions of {services} end before the module's line"),
+                remedy(line),
+            ),
+            Before::Jumps(line) => Finding::new(
+                "line-jumped-over",
+                Gravity::Advice,
+                format!("{line}: sessions of {services} can jump over the module's line"),
+                remedy(line),
+            ),
+        });
+    }
+}
+
+/// Services whose lines say different things.
+fn examine_differences(patient: &Patient, findings: &mut Vec<Finding>) {
+    if patient.others.is_empty() {
+        return;
+    }
+    let said: Vec<String> = patient
+        .courses()
+        .filter_map(|course| {
+            let line = course.settings.line.as_ref()?;
+            Some(format!("{}:{} ({})", line.file.display(), line.number, course.services.join(", ")))
+        })
+        .collect();
+    findings.push(Finding::new(
+        "lines-differ",
+        Gravity::Advice,
+        format!(
+            "the module's lines say different things, so that what one user gets depends on the service: {}",
+            said.join("; ")
+        ),
+        format!("say it once for all, in {}", patient.main.settings.conf),
+    ));
+}
+
 /// Clients that open sessions without the module, by the file that would serve them.
 fn examine_clients(patient: &Patient, clients: &[(&str, Stack)], findings: &mut Vec<Finding>) {
-    let services = &patient.settings.loaded.config.services;
+    let services = &patient.main.settings.loaded.config.services;
     let mut lacking: BTreeMap<PathBuf, Vec<&str>> = BTreeMap::new();
     let mut any = false;
     for (service, stack) in clients {
@@ -255,8 +374,16 @@ fn examine_sshd(clients: &[(&str, Stack)], findings: &mut Vec<Finding>) {
     );
 }
 
-/// Makes the module's file root's, 0644.
+/// Makes the module's file readable for everybody; one that root alone could have written, and that it still is.
 pub(super) fn mend_module(path: &Path) -> anyhow::Result<()> {
-    std::os::unix::fs::chown(path, Some(0), Some(0))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).context("cannot set its mode")
+    if let Some(untrusted) = who_could_write(path) {
+        anyhow::bail!("{untrusted}");
+    }
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = openat(AT_FDCWD, path, flags, Mode::empty())?;
+    let found = fstat(&file)?;
+    if kind(&found) != SFlag::S_IFREG || found.st_uid != 0 || found.st_mode & 0o022 != 0 {
+        anyhow::bail!("it is not the file that was looked at");
+    }
+    fchmod(&file, Mode::from_bits_truncate(0o644)).context("cannot set its mode")
 }

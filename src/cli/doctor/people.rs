@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use super::{Finding, Gravity, Patient};
+use super::{Course, Finding, Gravity};
 use crate::cli::accounts;
 use crate::policy::Skip;
 use crate::session::Stop;
 
-pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) -> anyhow::Result<()> {
-    let config = &patient.settings.loaded.config;
+pub(super) fn examine(course: &Course, findings: &mut Vec<Finding>) -> anyhow::Result<()> {
+    let config = &course.settings.loaded.config;
     let names: Vec<String> = config.groups.iter().map(ToString::to_string).collect();
     let mut exists = false;
     for group in &config.groups {
@@ -24,7 +24,7 @@ pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) -> anyhow:
             )
             .run(format!("groupadd {}", names.first().map_or("workspace", String::as_str))),
         );
-    } else if patient.members.is_empty() {
+    } else if course.members.is_empty() {
         findings.push(
             Finding::new(
                 "no-members",
@@ -35,7 +35,7 @@ pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) -> anyhow:
             .run(format!("gpasswd -a USER {}", names.first().map_or("workspace", String::as_str))),
         );
     }
-    for member in &patient.members {
+    for member in &course.members {
         let user = &member.user;
         match &member.outcome {
             Ok(ready) if ready.provisioned => findings.push(Finding::new(

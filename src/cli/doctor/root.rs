@@ -1,27 +1,33 @@
 //! The shared root, the file system below it, and what lies in it.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
-use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, fstatat};
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{Uid, User, geteuid};
 
-use super::{Finding, Fix, Gravity, Patient};
-use crate::cache_dir::{ACLS, DirName, STAGING, TAG_NAME};
+use super::users_files::Directory;
+use super::{Course, Finding, Fix, Gravity};
+use crate::account::Account;
+use crate::cache_dir::{DirName, STAGING, TAG_NAME};
+use crate::cli::accounts::Person;
 use crate::cli::check::Verdict;
 use crate::cli::init;
-use crate::config::{Config, RootPath};
-use crate::ffi::{self, ChildError};
-use crate::mounts::Mounts;
+use crate::cli::places::{self, is_local};
+use crate::cli::settings::Settings;
+use crate::config::{Config, GroupRef, RootPath};
+use crate::ffi;
 use crate::quoting::ShellWord;
 use crate::session::{self, Stop};
-use crate::shared_root::{Patience, RootCause, RootError, SharedRoot};
+use crate::shared_root::{RootCause, RootError, SharedRoot, kind};
 
 /// Below this, in bytes, a build of any size fails.
 const LITTLE_SPACE: u64 = 1 << 30;
@@ -35,62 +41,66 @@ const MAX_NAMES: usize = 10_000;
 /// How many files of one directory are looked at: a second or two.
 const SAMPLE: usize = 20_000;
 
+/// How deep they are looked for: each level keeps a descriptor open. And no path is longer, in bytes, or cargo
+/// could not have made it.
+const MAX_DEPTH: usize = 64;
+const PATH_MAX: usize = 4096;
+
+/// How often, and how long apart, the lock of `.staging` is tried: a login holds it for milliseconds.
+const LOCK_TRIES: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 const DIRECTORY: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) -> anyhow::Result<()> {
-    let config = &patient.settings.loaded.config;
+pub(super) fn examine(
+    course: &Course,
+    everybody: &[Person],
+    findings: &mut Vec<Finding>,
+) -> anyhow::Result<()> {
+    let config = &course.settings.loaded.config;
     let Some(path) = &config.root else { return Ok(()) };
-    let mounts = Mounts::on_the_way_to(path.as_str());
-    let is_local = mounts.are_local_up_to(path.as_str());
-    if !is_local {
-        if !config.name.names_host() {
-            findings.push(Finding::new(
-                "root-not-local",
-                Gravity::Some,
-                format!(
-                    "{path} lies on a network, FUSE or autofs mount: cargo takes no lock on NFS, so that two \
-                         hosts would build in one directory at once"
-                ),
-                format!("give each host directories of its own, in {}: name = %u@%h", patient.settings.conf),
-            ));
+    if !is_local(Path::new(path.as_str())) && !config.name.names_host() {
+        findings.push(Finding::new(
+            "root-not-local",
+            Gravity::Some,
+            format!(
+                "{path} lies on a network, FUSE or autofs mount: cargo takes no lock on NFS, so that two hosts would \
+                 build in one directory at once"
+            ),
+            format!("give each host directories of its own, in {}: name = %u@%h", course.settings.conf),
+        ));
+    }
+    let root = match places::open_root(path, config.timeout) {
+        Ok(Ok(root)) => root,
+        Ok(Err(error)) => {
+            findings.push(refused(path, error));
+            return Ok(());
         }
-        if let Err(error) = knock(path, config) {
+        Err(error) => {
             let stop = Stop::Remote { path: path.to_string(), timeout: config.timeout, error };
             findings.push(Finding::said("root-dead", Gravity::Nobody, &stop.to_string()));
             return Ok(());
         }
-    }
-    let root = match SharedRoot::open(path, Patience::Wait(&mounts)) {
-        Ok(root) => root,
-        Err(error) => {
-            findings.push(refused(path, error));
-            return Ok(());
-        }
     };
-    examine_root(path, &root, findings)?;
+    examine_root(path, &root, &course.members, findings)?;
     examine_file_system(path, &root, findings);
     let Ok(root) = openat(&root, ".", DIRECTORY, Mode::empty()) else {
         // An ordinary user may be unable to list it.
         return Ok(());
     };
     examine_staging(path, &root, findings);
-    for member in &patient.members {
-        examine_directory(&root, member, findings);
+    let root = Directory::of(root, path.as_str().into());
+    for member in &course.members {
+        examine_directory(&root, member, &course.settings, findings);
     }
-    examine_names(path, &root, config, patient, findings);
+    examine_names(&root, config, everybody, findings);
     Ok(())
-}
-
-/// Opens a root in a child: its server may be dead, and whoever touches it then waits without end.
-fn knock(path: &RootPath, config: &Config) -> Result<(), ChildError> {
-    let mounts = Mounts::on_the_way_to(path.as_str());
-    ffi::in_child(config.timeout, || SharedRoot::open(path, Patience::Wait(&mounts)).map(drop)).map(drop)
 }
 
 /// Whether the root's file system does not answer.
 pub(super) fn is_dead(config: &Config) -> bool {
-    config.root.as_ref().is_some_and(|path| knock(path, config).is_err())
+    config.root.as_ref().is_some_and(|path| places::open_root(path, config.timeout).is_err())
 }
 
 /// What a login says of the root.
@@ -104,12 +114,12 @@ fn refused(path: &RootPath, error: RootError) -> Finding {
     let finding = Finding::said("root-unsafe", Gravity::Nobody, &Stop::Root(path.clone(), error).to_string());
     match error.cause {
         RootCause::NotRootOwned(uid) if itself => {
-            let path = path.to_string();
-            finding.run(again).fix(Fix::Root(init::Change::Owner { path, uid, gid: 0 }))
+            let change = init::Change::Owner { path: path.to_string(), uid, gid: 0 };
+            finding.run(again).fix(Fix::Root(path.clone(), change))
         }
         RootCause::Writable(mode) if itself => {
-            let path = path.to_string();
-            finding.run(again).fix(Fix::Root(init::Change::Mode { path, mode }))
+            let change = init::Change::Mode { path: path.to_string(), mode };
+            finding.run(again).fix(Fix::Root(path.clone(), change))
         }
         RootCause::NotRootOwned(_) => {
             finding.run(format!("chown -h root {}", ShellWord(path.first_components(error.depth))))
@@ -122,7 +132,12 @@ fn refused(path: &RootPath, error: RootError) -> Finding {
 }
 
 /// A root that logins accept can still be better.
-fn examine_root(path: &RootPath, root: &SharedRoot, findings: &mut Vec<Finding>) -> anyhow::Result<()> {
+fn examine_root(
+    path: &RootPath,
+    root: &SharedRoot,
+    members: &[Verdict],
+    findings: &mut Vec<Finding>,
+) -> anyhow::Result<()> {
     let shown = ShellWord(path.as_str());
     if !root.only_root_writes() {
         let mode = init::mode_of(root.as_fd())?;
@@ -134,18 +149,25 @@ fn examine_root(path: &RootPath, root: &SharedRoot, findings: &mut Vec<Finding>)
                 "let only root write it",
             )
             .run(format!("chmod 0755 {shown}"))
-            .fix(Fix::Root(init::Change::Mode { path: path.to_string(), mode })),
+            .fix(Fix::Root(path.clone(), init::Change::Mode { path: path.to_string(), mode })),
         );
     }
     for depth in 1..=path.components().count() {
         let ancestor = path.first_components(depth);
-        if fs::symlink_metadata(ancestor).is_ok_and(|found| found.mode() & 0o001 == 0) {
+        let Ok(found) = fs::symlink_metadata(ancestor) else { continue };
+        let kept_out = who_cannot_enter(ancestor, &found, members);
+        if let Some(first) = kept_out.first() {
+            let more = match kept_out.len() {
+                1 => String::new(),
+                count => format!(", and {} more", count - 1),
+            };
             findings.push(
                 Finding::new(
                     "root-closed",
                     Gravity::Some,
                     format!(
-                        "{ancestor} cannot be entered by everybody: users may not reach their directories"
+                        "{ancestor} (mode {:04o}) cannot be entered by {first}{more}: they do not reach their directories",
+                        found.mode() & 0o7777
                     ),
                     "let everybody pass",
                 )
@@ -154,6 +176,23 @@ fn examine_root(path: &RootPath, root: &SharedRoot, findings: &mut Vec<Finding>)
         }
     }
     Ok(())
+}
+
+/// The members who get a directory and cannot pass this one on the way to it.
+fn who_cannot_enter<'a>(path: &str, found: &fs::Metadata, members: &'a [Verdict]) -> Vec<&'a str> {
+    let (group_enters, others_enter) = (found.mode() & 0o010 != 0, found.mode() & 0o001 != 0);
+    // An ACL can let in whom the mode keeps out.
+    let has_acl = || Directory::open(path.as_ref()).is_some_and(|directory| directory.has_acl());
+    if (group_enters && others_enter) || has_acl() {
+        return Vec::new();
+    }
+    let group = [GroupRef::Gid(found.gid())];
+    let enters = |user: &str| match Account::lookup(user) {
+        Ok(Some(account)) if account.is_in_any(&group).unwrap_or(false) => group_enters,
+        _ => others_enter,
+    };
+    let provided = members.iter().filter(|member| member.outcome.is_ok());
+    provided.map(|member| member.user.as_str()).filter(|user| !enters(user)).collect()
 }
 
 fn examine_file_system(path: &RootPath, root: &SharedRoot, findings: &mut Vec<Finding>) {
@@ -205,25 +244,27 @@ fn examine_file_system(path: &RootPath, root: &SharedRoot, findings: &mut Vec<Fi
 /// What dead logins left, or what stands in the staging directory's place.
 fn examine_staging(path: &RootPath, root: &OwnedFd, findings: &mut Vec<Finding>) {
     let shown = format!("{path}/{STAGING}");
+    let word = ShellWord(&shown);
+    let unsafe_staging = |text: &str, remedy: &str, command: String| {
+        let text = format!("{shown} {text}: no directory can be made");
+        Finding::new("staging-unsafe", Gravity::Nobody, text, remedy).run(command)
+    };
     match init::look_at_staging(root) {
-        Ok(init::Staging::Unsafe) => findings.push(
-            Finding::new(
-                "staging-unsafe",
-                Gravity::Nobody,
-                format!("{shown} is not a directory of root's that nobody else can enter: no directory can be made"),
-                "remove it",
-            )
-            .run(format!("rm -r --one-file-system {}", ShellWord(&shown))),
-        ),
+        Ok(init::Staging::Unsafe) => findings.push(unsafe_staging(
+            "is not a directory of root's that nobody else can enter",
+            "move it away",
+            init::move_away(path, STAGING),
+        )),
+        Ok(init::Staging::MountPoint) => {
+            findings.push(unsafe_staging("is a mount point", "unmount it", format!("umount {word}")));
+        }
         Ok(init::Staging::InOrder) => {
             let Ok(staging) = openat(root, STAGING, DIRECTORY, Mode::empty()) else { return };
-            // Whoever holds the lock is making a directory there just now.
-            if ffi::try_lock(&staging, libc::LOCK_EX).is_err() {
-                return;
-            }
-            match names(&staging).len() {
-                0 => {}
-                count => findings.push(
+            let is_locked = is_locked(&staging);
+            let count = Directory::of(staging, PathBuf::from(&shown)).names(MAX_NAMES).len();
+            match (count, is_locked) {
+                (0, _) => {}
+                (count, None) => findings.push(
                     Finding::new(
                         "staging-litter",
                         Gravity::Some,
@@ -231,22 +272,70 @@ fn examine_staging(path: &RootPath, root: &OwnedFd, findings: &mut Vec<Finding>)
                         "the next new directory sweeps it, and so does --fix",
                     )
                     .run("cargo-targetctl doctor --fix --yes")
-                    .fix(Fix::Sweep),
+                    .fix(Fix::Sweep(path.clone())),
                 ),
+                // Whoever holds the lock is making a directory there just now, or was stopped while doing so.
+                (count, Some(holders)) => findings.push(Finding::new(
+                    "staging-busy",
+                    Gravity::Advice,
+                    format!("there are {count} in {shown}, which {holders} keeps from being swept"),
+                    "it is a login at work; if it stays, see why that process does not go on",
+                )),
             }
         }
         Ok(init::Staging::Missing) | Err(_) => {}
     }
 }
 
+/// Who holds the lock of `.staging`, if that is not soon over.
+fn is_locked(staging: &OwnedFd) -> Option<String> {
+    for _ in 0..LOCK_TRIES {
+        match ffi::try_lock(staging, libc::LOCK_EX) {
+            Err(Errno::EAGAIN) => thread::sleep(LOCK_PAUSE),
+            // A file system without locks has no holder of one.
+            Ok(()) | Err(_) => return None,
+        }
+    }
+    let inode = fstat(staging).map_or(0, |found| found.st_ino);
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let holders: Vec<String> = locks.lines().filter_map(|line| holder(line, inode)).collect();
+    Some(if holders.is_empty() { "somebody".into() } else { holders.join(" and ") })
+}
+
+/// The process that a line of /proc/locks is about, if that is a flock(2) of this inode:
+/// `1: FLOCK  ADVISORY  READ  4711 08:01:123 0 EOF`. The device is left aside: btrfs has two numbers for one.
+fn holder(line: &str, inode: u64) -> Option<String> {
+    let mut words = line.split_ascii_whitespace().skip(1);
+    if words.next()? != "FLOCK" {
+        return None;
+    }
+    let pid = words.nth(2)?;
+    let locked = words.next()?.rsplit(':').next()?;
+    if locked.parse() != Ok(inode) {
+        return None;
+    }
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(format!("{} ({pid})", name.trim()))
+}
+
 /// A member's directory, as far as a login accepts it.
-fn examine_directory(root: &OwnedFd, member: &Verdict, findings: &mut Vec<Finding>) {
+fn examine_directory(root: &Directory, member: &Verdict, settings: &Settings, findings: &mut Vec<Finding>) {
     let (Ok(ready), Some(uid)) = (&member.outcome, member.uid) else { return };
     let path = Path::new(&ready.directory);
     let Some(name) = path.file_name().filter(|_| !ready.provisioned) else { return };
-    let Ok(directory) = openat(root, name, DIRECTORY, Mode::empty()) else { return };
+    let directory = match root.directory(name) {
+        Some(directory) => directory,
+        // A volume per user, which root has mounted.
+        None if is_local(path) => match Directory::open(path) {
+            Some(directory) => directory,
+            None => return,
+        },
+        None => return,
+    };
     let shown = ShellWord(&ready.directory);
-    if fstatat(&directory, TAG_NAME, AtFlags::AT_SYMLINK_NOFOLLOW) == Err(Errno::ENOENT) {
+    // Root alone can put a tag back.
+    if directory.look(TAG_NAME.as_ref()).err() == Some(Errno::ENOENT) && geteuid().is_root() {
+        let (user, service) = (member.user.clone(), settings.service.clone());
         findings.push(
             Finding::new(
                 "no-tag",
@@ -258,10 +347,10 @@ fn examine_directory(root: &OwnedFd, member: &Verdict, findings: &mut Vec<Findin
                 "the next login puts it back, and so does --fix",
             )
             .run("cargo-targetctl doctor --fix --yes")
-            .fix(Fix::Tag(member.user.clone())),
+            .fix(Fix::Tag { user, service, arguments: settings.arguments.clone() }),
         );
     }
-    if ACLS.iter().any(|acl| ffi::has_attribute(&directory, acl).unwrap_or(false)) {
+    if directory.has_acl() {
         findings.push(
             Finding::new(
                 "directory-acl",
@@ -272,7 +361,8 @@ fn examine_directory(root: &OwnedFd, member: &Verdict, findings: &mut Vec<Findin
             .run(format!("setfacl -b {shown}")),
         );
     }
-    let foreign = foreign_files(directory, uid);
+    let mut foreign = Foreign { uid, seen: 0, count: 0, first: None };
+    foreign.look_through(&directory, "", 0);
     if let Some(first) = foreign.first {
         let more = match foreign.count {
             1 => String::new(),
@@ -286,100 +376,82 @@ fn examine_directory(root: &OwnedFd, member: &Verdict, findings: &mut Vec<Findin
                     "in {} are files of others, as `sudo cargo` leaves them: {first}{more} (of {} looked at)",
                     ready.directory, foreign.seen
                 ),
-                "remove them; cargo builds them anew",
+                "see what they are, then remove them; cargo builds them anew",
             )
-            .run(format!("find {shown} -xdev ! -uid {uid} -delete")),
+            .run(format!("find {shown} -xdev ! -uid {uid}")),
         );
     }
 }
 
 /// Files that are not the user's, of a bounded sample.
-#[derive(Default)]
 struct Foreign {
+    uid: u32,
     seen: usize,
     count: usize,
     first: Option<String>,
 }
 
-/// Walks by descriptor, following nothing: the tree is the user's, who may change it under way.
-fn foreign_files(directory: OwnedFd, uid: u32) -> Foreign {
-    let mut found = Foreign::default();
-    let mut open = vec![(directory, String::new())];
-    while let Some((directory, path)) = open.pop() {
-        for name in names(&directory) {
-            if found.seen >= SAMPLE {
-                return found;
+impl Foreign {
+    /// The tree is the user's, who may change it under way, and make it as deep as they like.
+    fn look_through(&mut self, directory: &Directory, path: &str, depth: usize) {
+        for name in directory.names(SAMPLE) {
+            if self.seen >= SAMPLE {
+                return;
             }
-            found.seen += 1;
-            let Ok(stat) = fstatat(&directory, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) else { continue };
-            let at = format!("{path}{name}");
-            if stat.st_uid != uid {
-                found.count += 1;
-                found.first.get_or_insert_with(|| at.clone());
+            self.seen += 1;
+            let Ok((opened, found)) = directory.look(&name) else { continue };
+            let at = format!("{path}{}", name.to_string_lossy());
+            if found.st_uid != self.uid {
+                self.count += 1;
+                self.first.get_or_insert_with(|| at.clone());
             }
-            // Few descriptors at a time: what does not fit is not in the sample.
-            if stat.st_mode & libc::S_IFMT == libc::S_IFDIR && open.len() < 256 {
-                if let Ok(directory) = openat(&directory, name.as_str(), DIRECTORY, Mode::empty()) {
-                    open.push((directory, format!("{at}/")));
-                }
+            if kind(&found) == SFlag::S_IFDIR && depth < MAX_DEPTH && at.len() < PATH_MAX {
+                let below = Directory::of(opened, directory.path().join(&name));
+                self.look_through(&below, &format!("{at}/"), depth + 1);
             }
         }
     }
-    found
-}
-
-/// The names in a directory, sorted, `.` and `..` aside, and those that are not UTF-8.
-fn names(directory: &impl AsFd) -> Vec<String> {
-    let list = |directory: BorrowedFd<'_>| Dir::openat(directory, ".", DIRECTORY, Mode::empty());
-    let Ok(mut opened) = list(directory.as_fd()) else { return Vec::new() };
-    let entries = opened.iter().flatten().take(SAMPLE);
-    let mut names: Vec<String> =
-        entries.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned)).collect();
-    names.retain(|name| name != "." && name != "..");
-    names.sort();
-    names
 }
 
 /// Names in the root that are no user's.
-fn examine_names(
-    path: &RootPath,
-    root: &OwnedFd,
-    config: &Config,
-    patient: &Patient,
-    findings: &mut Vec<Finding>,
-) {
+fn examine_names(root: &Directory, config: &Config, everybody: &[Person], findings: &mut Vec<Finding>) {
     let host =
         if config.name.names_host() { session::short_host_name().unwrap_or_default() } else { String::new() };
     let named = |user: &str, uid: u32| DirName::new(user, config.name.expand(user, uid, &host)).ok();
-    let known: Vec<DirName> =
-        patient.everybody.iter().filter_map(|person| named(&person.name, person.uid)).collect();
-    for name in names(root).into_iter().filter(|name| !name.starts_with('.')).take(MAX_NAMES) {
-        if known.iter().any(|known| known.as_str() == name) {
+    let known: BTreeSet<String> = everybody
+        .iter()
+        .filter_map(|person| named(&person.name, person.uid))
+        .map(|name| name.as_str().to_owned())
+        .collect();
+    for name in root.names(MAX_NAMES) {
+        let shown = name.to_string_lossy();
+        // Hidden names are root's: `.staging`, and what was moved away.
+        if shown.starts_with('.') || known.contains(shown.as_ref()) {
             continue;
         }
-        let Ok(found) = fstatat(root, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) else { continue };
-        let owner = User::from_uid(Uid::from_raw(found.st_uid)).ok().flatten();
-        // Directory services that list nobody know the owner all the same.
-        let is_owners = owner.as_ref().and_then(|owner| named(&owner.name, owner.uid.as_raw()));
-        if is_owners.is_some_and(|made| made.as_str() == name) {
-            continue;
-        }
-        let full = format!("{path}/{name}");
-        let whose = match &owner {
-            Some(owner) => format!("it belongs to {}", owner.name),
-            None => format!("it belongs to uid {}, which is nobody's", found.st_uid),
+        let whose = match root.look(&name).map(|(_, found)| found) {
+            Err(Errno::EXDEV) => "it is a mount point".into(),
+            Err(_) => continue,
+            // The root is a file system of its own.
+            Ok(found) if shown == "lost+found" && found.st_uid == 0 && kind(&found) == SFlag::S_IFDIR => {
+                continue;
+            }
+            Ok(found) => match User::from_uid(Uid::from_raw(found.st_uid)).ok().flatten() {
+                // Directory services that list nobody know the owner all the same.
+                Some(owner)
+                    if named(&owner.name, found.st_uid).is_some_and(|made| made.as_str() == shown) =>
+                {
+                    continue;
+                }
+                Some(owner) => format!("it belongs to {}", owner.name),
+                None => format!("it belongs to uid {}, which is nobody's", found.st_uid),
+            },
         };
-        findings.push(
-            Finding::new(
-                "orphan",
-                Gravity::Some,
-                format!("{full} is no user's directory; {whose}"),
-                "see whether anybody misses it, then remove it",
-            )
-            .run(format!("rm -r --one-file-system {}", ShellWord(&full))),
-        );
-    }
-    if !geteuid().is_root() {
-        findings.retain(|finding| finding.fix.is_none() || finding.id != "no-tag");
+        findings.push(Finding::new(
+            "orphan",
+            Gravity::Some,
+            format!("{} is no user's directory; {whose}", root.path().join(&name).display()),
+            "see whether anybody misses it, then move it out of there, or remove it",
+        ));
     }
 }
