@@ -150,6 +150,42 @@ pub(crate) fn has_attribute(file: impl AsFd, name: &CStr) -> nix::Result<bool> {
     }
 }
 
+/// statx(2) of a name in a directory, or with an empty one of the descriptor itself; no link is followed and
+/// no automount triggered.
+#[cfg(feature = "cli")]
+pub(crate) fn stat_at(directory: impl AsFd, name: &CStr) -> nix::Result<libc::statx> {
+    let flags = libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
+    let wanted = libc::STATX_BASIC_STATS | libc::STATX_MNT_ID;
+    let mut found = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the descriptor is open for as long as it is borrowed, `name` ends with a NUL, and there is room
+    // for the answer.
+    let code = unsafe {
+        libc::statx(directory.as_fd().as_raw_fd(), name.as_ptr(), flags, wanted, found.as_mut_ptr())
+    };
+    Errno::result(code)?;
+    // SAFETY: every field is a number, for which zeros are a value; the kernel wrote the rest.
+    Ok(unsafe { found.assume_init() })
+}
+
+/// Whether the file of this path, which may be a link itself, has an extended attribute, lgetxattr(2).
+#[cfg(feature = "cli")]
+pub(crate) fn has_attribute_at(path: &CStr, name: &CStr) -> nix::Result<bool> {
+    // SAFETY: both end with a NUL, and with a size of 0 nothing is written.
+    let length = unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), ptr::null_mut(), 0) };
+    match Errno::result(length) {
+        Ok(_) => Ok(true),
+        Err(Errno::ENODATA) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// lremovexattr(2) of an attribute that is there.
+#[cfg(feature = "cli")]
+pub(crate) fn remove_attribute_at(path: &CStr, name: &CStr) -> nix::Result<()> {
+    // SAFETY: both end with a NUL.
+    Errno::result(unsafe { libc::lremovexattr(path.as_ptr(), name.as_ptr()) }).map(drop)
+}
+
 /// flock(2), without the panic that nix's guard has for a failing unlock: closing the file unlocks it.
 /// `operation` is of `LOCK_SH` or `LOCK_EX`; the call never waits.
 pub(crate) fn try_lock(file: impl AsFd, operation: c_int) -> nix::Result<()> {
