@@ -47,7 +47,7 @@ const NAME_MAX: usize = 255;
 
 /// What cargo itself puts at the top of a target directory: a user of that name would share it with a
 /// cache that was laid there before.
-const CARGO_NAMES: [&str; 7] = ["debug", "release", "doc", "tmp", "package", "build", TAG_NAME];
+pub(crate) const CARGO_NAMES: [&str; 7] = ["debug", "release", "doc", "tmp", "package", "build", TAG_NAME];
 
 /// How often, and how long apart, the staging lock is tried while another login sweeps. Waiting without
 /// end would let whoever stops a `su` in mid-sweep stop every first login.

@@ -155,7 +155,7 @@ pub(crate) fn has_attribute(file: impl AsFd, name: &CStr) -> nix::Result<bool> {
 #[cfg(feature = "cli")]
 pub(crate) fn stat_at(directory: impl AsFd, name: &CStr) -> nix::Result<libc::statx> {
     let flags = libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
-    let wanted = libc::STATX_BASIC_STATS | libc::STATX_MNT_ID;
+    let wanted = libc::STATX_BASIC_STATS | libc::STATX_BTIME | libc::STATX_MNT_ID;
     let mut found = MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: the descriptor is open for as long as it is borrowed, `name` ends with a NUL, and there is room
     // for the answer.
@@ -167,23 +167,15 @@ pub(crate) fn stat_at(directory: impl AsFd, name: &CStr) -> nix::Result<libc::st
     Ok(unsafe { found.assume_init() })
 }
 
-/// Whether the file of this path, which may be a link itself, has an extended attribute, lgetxattr(2).
+/// Whether somebody else may be able to write to this file, which is open for reading: by a descriptor opened
+/// for writing, wherever it is (in another pid namespace, in a socket's queue, behind a mapping). A read lease
+/// (fcntl(2), `F_SETLEASE`) is given on a file that nobody has open for writing, and lasts until `file` is
+/// closed. Where the file system has no leases, the answer is that somebody may.
 #[cfg(feature = "cli")]
-pub(crate) fn has_attribute_at(path: &CStr, name: &CStr) -> nix::Result<bool> {
-    // SAFETY: both end with a NUL, and with a size of 0 nothing is written.
-    let length = unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), ptr::null_mut(), 0) };
-    match Errno::result(length) {
-        Ok(_) => Ok(true),
-        Err(Errno::ENODATA) => Ok(false),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// lremovexattr(2) of an attribute that is there.
-#[cfg(feature = "cli")]
-pub(crate) fn remove_attribute_at(path: &CStr, name: &CStr) -> nix::Result<()> {
-    // SAFETY: both end with a NUL.
-    Errno::result(unsafe { libc::lremovexattr(path.as_ptr(), name.as_ptr()) }).map(drop)
+pub(crate) fn may_have_writers(file: impl AsFd) -> bool {
+    // SAFETY: the descriptor is open for as long as it is borrowed, and the last argument is a number.
+    let code = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) };
+    Errno::result(code).is_err()
 }
 
 /// flock(2), without the panic that nix's guard has for a failing unlock: closing the file unlocks it.

@@ -16,7 +16,8 @@ use std::thread;
 
 use anyhow::{Context, anyhow, bail};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::Mode;
 use nix::sys::time::TimeSpec;
 
 use crate::ffi;
@@ -26,6 +27,10 @@ const THREADS: usize = 2;
 
 /// No build is nested so deeply. A path of that many directories could exhaust the descriptors.
 const MAX_DEPTH: usize = 200;
+
+/// What statx(2) tells of files whose owner cannot be changed.
+#[allow(clippy::cast_sign_loss, reason = "bits")]
+const FIXED: u64 = (libc::STATX_ATTR_IMMUTABLE | libc::STATX_ATTR_APPEND) as u64;
 
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +59,21 @@ pub(crate) struct Seen {
     pub(crate) accessed: (i64, u32),
     pub(crate) modified: (i64, u32),
     pub(crate) changed: (i64, u32),
+    /// When it was made; zeros where the file system does not say.
+    pub(crate) born: (i64, u32),
+    /// Whether it is immutable, or can only be appended to (chattr(1)).
+    pub(crate) is_fixed: bool,
     /// Which mount it was found on; 0 where the kernel does not say (before Linux 5.8).
     pub(crate) mount: u64,
+}
+
+/// What makes a file or a directory this one, by whatever path it is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Identity {
+    pub(crate) device: (u32, u32),
+    pub(crate) inode: u64,
+    /// Inode numbers are given anew; a moment is not.
+    pub(crate) born: (i64, u32),
 }
 
 impl Seen {
@@ -82,8 +100,14 @@ impl Seen {
             accessed: time(found.stx_atime),
             modified: time(found.stx_mtime),
             changed: time(found.stx_ctime),
+            born: time(found.stx_btime),
+            is_fixed: found.stx_attributes & FIXED != 0,
             mount: found.stx_mnt_id,
         })
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        Identity { device: self.device, inode: self.inode, born: self.born }
     }
 
     pub(crate) fn of(file: impl AsFd) -> nix::Result<Self> {
@@ -203,10 +227,34 @@ pub(crate) fn open_directory(parent: impl AsFd, name: &CStr) -> nix::Result<Owne
     openat2(parent, name, how(flags))
 }
 
+/// The directories from an open one up to `/`: itself first. They are found by `..`, so that no name of any of
+/// them counts.
+pub(crate) fn ancestors(directory: impl AsFd) -> anyhow::Result<Vec<Seen>> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut seen = Seen::of(&directory)?;
+    let mut found = vec![seen];
+    let mut above = openat(&directory, "..", flags, Mode::empty())?;
+    loop {
+        let next = Seen::of(&above)?;
+        if (next.identity(), next.mount) == (seen.identity(), seen.mount) {
+            return Ok(found);
+        }
+        seen = next;
+        found.push(seen);
+        above = openat(&above, "..", flags, Mode::empty())?;
+    }
+}
+
 /// Opens a file to read it: no link, no mount point, and without waiting for the other end of a FIFO.
 pub(crate) fn open_file(parent: impl AsFd, name: &CStr) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     openat2(parent, name, how(flags))
+}
+
+/// Opens a file that is known to be a regular one, in a directory whose names nobody else can change. Whoever
+/// has a lease on it is waited for: the kernel bounds that (`fs.lease-break-time`).
+pub(crate) fn open_known_file(parent: impl AsFd, name: &CStr) -> nix::Result<OwnedFd> {
+    openat2(parent, name, how(OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC))
 }
 
 fn how(flags: OFlag) -> OpenHow {

@@ -51,7 +51,7 @@ pub(super) struct Arguments {
 }
 
 /// Directories of the system; nobody's cache belongs at these paths ...
-const SYSTEM: [&str; 21] = [
+pub(super) const SYSTEM: [&str; 21] = [
     "/bin",
     "/boot",
     "/dev",
@@ -76,11 +76,11 @@ const SYSTEM: [&str; 21] = [
 ];
 
 /// ... at these ...
-const SYSTEM_BELOW_VAR: [&str; 8] =
+pub(super) const SYSTEM_BELOW_VAR: [&str; 8] =
     ["/var/cache", "/var/lib", "/var/local", "/var/log", "/var/mail", "/var/opt", "/var/spool", "/var/tmp"];
 
 /// ... or anywhere below these.
-const SYSTEM_TREES: [&str; 14] = [
+pub(super) const SYSTEM_TREES: [&str; 14] = [
     "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root", "/run",
     "/sbin", "/sys", "/usr",
 ];

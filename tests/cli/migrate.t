@@ -126,6 +126,10 @@ $ cargo-targetctl migrate --from /srv/shared --to-user alice --dry-run --json | 
     "directories": 7,
     "files": 6,
     "free_bytes": N,
+    "leaving_symlinks": {
+      "count": 0,
+      "examples": []
+    },
     "linked_outside": 0,
     "outputs_naming_the_old_path": 1,
     "owners": [
@@ -157,6 +161,7 @@ $ cargo-targetctl migrate --from /srv/shared --to-user alice --dry-run --json | 
   "root_changes": [],
   "schema": 1,
   "set_aside": null,
+  "source_changes": 0,
   "source_kept_for": [],
   "stopped": [],
   "to": "/srv/cargo-target/alice",

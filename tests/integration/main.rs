@@ -26,6 +26,7 @@ mod limits;
 mod migrate;
 mod migrate_attack;
 mod migrate_kill;
+mod migrate_loss;
 mod names;
 mod network_root;
 mod no_alloc;

@@ -1,21 +1,23 @@
 //! Who is at work in a tree: who holds cargo's locks, and who has something in it open.
 //!
 //! cargo locks what it builds in; `cargo clean` and the programs that were built lock nothing, and are found
-//! in /proc.
+//! in /proc. That is a courtesy to whoever works there, and not what safety rests on: /proc does not show what
+//! is in other pid namespaces, or in a socket's queue (see [`settle`](super::settle)).
 
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use nix::errno::Errno;
 use nix::unistd::User;
 
+use super::guard;
 use crate::ffi;
-use crate::tree::{Kind, Seen, open_file};
+use crate::tree::{Directory, Kind, Seen, Visit, open_file, walk};
 
 /// What cargo locks, now or in a version to come.
 const LOCKS: [&CStr; 3] = [c".cargo-lock", c".cargo-build-lock", c".cargo-artifact-lock"];
@@ -42,12 +44,19 @@ impl Locks {
         if seen.kind != Kind::File || !LOCKS.contains(&name) {
             return Ok(());
         }
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = guard(&self.0);
         let key = (seen.inode, seen.device);
         if taken.held.contains_key(&key) {
             return Ok(());
         }
-        let lock = open_file(directory, name)?;
+        let lock = match open_file(directory, name) {
+            Ok(lock) => lock,
+            Err(Errno::EWOULDBLOCK) => {
+                taken.busy.push(format!("somebody has a lease on {}", path().display()));
+                return Ok(());
+            }
+            Err(errno) => return Err(errno.into()),
+        };
         match ffi::try_lock(&lock, libc::LOCK_EX) {
             Ok(()) => {
                 taken.held.insert(key, lock);
@@ -57,7 +66,7 @@ impl Locks {
                 match holder_of(seen) {
                     Some(pid) => taken.busy.push(format!("{} holds {}", describe(&pid), path.display())),
                     // Whoever took it has ended, and left it to another.
-                    None => match processes(&path, false, &|_| true).busy {
+                    None => match processes(&path, &|_| true).busy {
                         found if found.is_empty() => {
                             taken.busy.push(format!("somebody holds {}", path.display()));
                         }
@@ -70,9 +79,37 @@ impl Locks {
         Ok(())
     }
 
+    /// Takes all locks of a tree.
+    pub(super) fn take_all(&self, top: impl AsFd, path: &str) -> anyhow::Result<()> {
+        walk(top, path, &TakeAll { locks: self, path })
+    }
+
     /// Who held a lock that was wanted.
     pub(super) fn busy(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).busy.clone()
+        guard(&self.0).busy.clone()
+    }
+}
+
+struct TakeAll<'a> {
+    locks: &'a Locks,
+    path: &'a str,
+}
+
+impl Visit for TakeAll<'_> {
+    type State = ();
+
+    fn enter(
+        &self,
+        _fd: BorrowedFd<'_>,
+        _name: &CStr,
+        _seen: &mut Seen,
+        _parent: Option<&Directory<()>>,
+    ) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn entry(&self, directory: &Directory<()>, name: &CStr, seen: &Seen) -> anyhow::Result<()> {
+        self.locks.take(directory, name, seen, || Path::new(self.path).join(directory.path_of(name)))
     }
 }
 
@@ -120,7 +157,7 @@ pub(super) struct Processes {
 }
 
 /// Looks through /proc for processes at work below a path; `counts` says of a path in it whether it counts.
-pub(super) fn processes(below: &Path, only_writers: bool, counts: &dyn Fn(&Path) -> bool) -> Processes {
+pub(super) fn processes(below: &Path, counts: &dyn Fn(&Path) -> bool) -> Processes {
     let mut found = Processes::default();
     let is_in = |link: &PathBuf| link.starts_with(below) && link.strip_prefix(below).is_ok_and(counts);
     let own = process::id().to_string();
@@ -137,28 +174,15 @@ pub(super) fn processes(below: &Path, only_writers: bool, counts: &dyn Fn(&Path)
         if let Some(path) = link("cwd") {
             found.inside.push(format!("{} is in {}", describe(pid), path.display()));
         }
-        if let Some(path) = link("exe").filter(|_| !only_writers) {
+        if let Some(path) = link("exe") {
             found.busy.push(format!("{} runs {}", describe(pid), path.display()));
             continue;
         }
-        let open = fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten().find_map(|fd| {
-            let path = fs::read_link(fd.path()).ok().filter(is_in)?;
-            let is_lock =
-                path.file_name().is_some_and(|name| LOCKS.iter().any(|lock| name == crate::tree::os(lock)));
-            let counts =
-                !only_writers || (!is_lock && is_open_for_writing(pid, &fd.file_name().to_string_lossy()));
-            counts.then_some(path)
-        });
+        let mut open = fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten();
+        let open = open.find_map(|fd| fs::read_link(fd.path()).ok().filter(is_in));
         if let Some(path) = open {
             found.busy.push(format!("{} has {} open", describe(pid), path.display()));
         }
     }
     found
-}
-
-fn is_open_for_writing(pid: &str, fd: &str) -> bool {
-    let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
-    let flags =
-        info.lines().find_map(|line| i32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
-    flags.is_some_and(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
 }

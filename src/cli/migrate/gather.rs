@@ -1,7 +1,7 @@
 //! Bringing the tree into the staging directory by renames: nothing is copied, and nobody else gets in again.
 
 use std::collections::BTreeSet;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,10 +13,10 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::Target;
 use super::settle::KEPT;
-use super::source::{Source, shown};
+use super::source::Source;
 use super::staging::{Staging, TREE};
 use super::survey::unit_hash;
-use crate::tree::{Directory, Kind, Seen, Visit, each_name, open_directory, time_spec, walk};
+use crate::tree::{Directory, Kind, Seen, Visit, open_directory, time_spec, walk};
 
 /// What came of a rename.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +35,7 @@ pub(super) fn whole(source: &Source, staging: &Staging) -> anyhow::Result<Rename
         Err(errno) => bail!("cannot rename {} to {}/tree: {}", source.path, staging.path, errno.desc()),
     }
     // Up to now anybody with rights to its parent could have put another thing there.
-    let moved = Seen::at(&staging.fd, TREE)?;
-    if (moved.inode, moved.device, moved.kind) != (found.seen.inode, found.seen.device, Kind::Directory) {
+    if Seen::at(&staging.fd, TREE)?.identity() != found.seen.identity() {
         put_back(source, staging)?;
         bail!(
             "{} was replaced a moment before it was moved, and is back as it was; see who does that",
@@ -53,25 +52,34 @@ pub(super) fn put_back(source: &Source, staging: &Staging) -> anyhow::Result<()>
     })
 }
 
-/// Renames what is in the shared root, name by name.
-pub(super) fn each(source: &Source, target: &Target, staging: &Staging) -> anyhow::Result<Renamed> {
+/// Renames what moves of the shared root, name by name. Answers with the names that other things have by now.
+pub(super) fn each(
+    target: &Target,
+    staging: &Staging,
+    names: &[(String, u64)],
+) -> anyhow::Result<Vec<String>> {
     make_tree(staging)?;
     let tree = open_directory(&staging.fd, TREE)?;
-    let mut names = Vec::new();
-    each_name(open_directory(&target.directory, c".")?, |name, _| {
-        if source.moves(target, name) {
-            names.push(name.to_owned());
+    let mut replaced = Vec::new();
+    for (text, inode) in names {
+        let name = CString::new(text.as_str())?;
+        let is_it = |seen: nix::Result<Seen>| seen.is_ok_and(|seen| seen.inode == *inode);
+        if is_it(Seen::at(&tree, &name)) {
+            continue;
         }
-        Ok(true)
-    })?;
-    for name in names {
-        match rename_to_new(&target.directory, &name, &tree, &name) {
-            Ok(()) | Err(Errno::ENOENT) => {}
-            Err(Errno::EXDEV) => return Ok(Renamed::Elsewhere),
-            Err(errno) => bail!("cannot move {}/{}: {}", source.path, shown(&name), errno.desc()),
+        if !is_it(Seen::at(&target.directory, &name)) {
+            replaced.push(format!("{}/{text}", target.root));
+            continue;
+        }
+        rename_to_new(&target.directory, &name, &tree, &name)
+            .map_err(|errno| anyhow!("cannot move {}/{text}: {}", target.root, errno.desc()))?;
+        if !is_it(Seen::at(&tree, &name)) {
+            rename_to_new(&tree, &name, &target.directory, &name)
+                .map_err(|errno| anyhow!("cannot move {}/{text} back: {}", target.root, errno.desc()))?;
+            bail!("{}/{text} was replaced a moment before it was moved, and is back", target.root);
         }
     }
-    Ok(Renamed::Done)
+    Ok(replaced)
 }
 
 fn make_tree(staging: &Staging) -> anyhow::Result<()> {
@@ -102,13 +110,14 @@ pub(super) fn own(
     target: &Target,
     staging: &Staging,
     others_units: &BTreeSet<Vec<u8>>,
-) -> anyhow::Result<u64> {
-    let Some(found) = &source.there else { bail!("{} is gone", source.path) };
+) -> anyhow::Result<Option<u64>> {
+    // What was left of it is gone; what was taken before is here.
+    let Some(found) = &source.there else { return Ok(None) };
     make_tree(staging)?;
     let tree = open_directory(&staging.fd, TREE)?;
     let own = Own { source, target, tree, others_units, left: AtomicU64::new(0) };
     walk(&found.top, &source.path, &own)?;
-    Ok(own.left.into_inner())
+    Ok(Some(own.left.into_inner()))
 }
 
 struct Own<'a> {
@@ -153,7 +162,7 @@ impl Visit for Own<'_> {
     }
 
     fn admits(&self, directory: &Directory<Place>, name: &CStr) -> bool {
-        !directory.is_top() || self.source.moves(self.target, name)
+        !directory.is_top() || self.source.admits(name)
     }
 
     fn entry(&self, directory: &Directory<Place>, name: &CStr, seen: &Seen) -> anyhow::Result<()> {

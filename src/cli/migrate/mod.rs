@@ -16,14 +16,15 @@ mod source;
 mod staging;
 mod survey;
 
-use std::ffi::CString;
 use std::fmt::{self, Display, Formatter};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{anyhow, bail};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{geteuid, gethostname, syncfs};
 
@@ -35,9 +36,10 @@ use super::{Exit, Globals, accounts};
 use crate::account::Account;
 use crate::cache_dir::{DirName, Owner};
 use crate::config::{NameTemplate, RootPath};
+use crate::mounts::Mounts;
 use crate::policy::Skip;
 use crate::session::Stop;
-use crate::shared_root::RootCause;
+use crate::shared_root::{Patience, RootCause, SharedRoot};
 use crate::tree::Mounted;
 use busy::Locks;
 use gather::Renamed;
@@ -124,7 +126,7 @@ struct Target {
     /// The root, open.
     directory: OwnedFd,
     template: NameTemplate,
-    host: String,
+    min_uid: u32,
     mode: u32,
 }
 
@@ -164,6 +166,8 @@ fn migrate(
     report: &mut Report,
     output: &mut Output,
 ) -> anyhow::Result<()> {
+    // The kernel tells with it that somebody waits for a file that is looked at; unasked for, it ends a process.
+    SigSet::from(Signal::SIGIO).thread_block()?;
     if !geteuid().is_root() {
         bail!("migrate takes over what others wrote: run it as root");
     }
@@ -172,7 +176,7 @@ fn migrate(
     let (target, root_changes) = find_target(&arguments.to_user, &settings)?;
     report.to = Some(target.path.clone());
 
-    let source = Source::find(&arguments.from, &target)?;
+    let mut source = Source::find(&arguments.from, &target)?;
     report.from = Some(source.path.clone());
 
     let safe = root_changes.changes.is_empty();
@@ -183,38 +187,43 @@ fn migrate(
         output.line(format!("{} was migrated already: it leads to {}", source.path, target.path))?;
         return Ok(());
     }
-    let locks = Locks::default();
+    let people = accounts::everybody()?;
     let state = if let Some(pending) = &pending {
         report.resumed = true;
         output.line(format!(
-                "A migration of {} to {} was begun and not finished (it got as far as: {}); this goes on with it.",
-                pending.state.from,
-                target.user,
-                pending.state.phase.word()
-            ))?;
+            "A migration of {} to {} was begun and not finished (it got as far as: {}); this goes on with it.",
+            pending.state.from,
+            target.user,
+            pending.state.phase.word()
+        ))?;
+        go_on(&mut source, pending, arguments)?;
         pending.state.clone()
     } else {
-        source.judge(&target, &accounts::everybody()?, arguments.force)?;
-        let in_use = publish::look(&target)? == Destination::InUse;
-        if in_use && arguments.set_aside {
-            or_busy(busy::processes(Path::new(&target.path), false, &|_| true).busy)?;
-        } else if in_use {
-            return Err(refused(format!(
-                "{} exists and is not empty; add --set-aside to keep it beside as .set-aside-{}-<date>",
-                target.path,
-                target.name.as_str()
-            )));
-        }
-        new_state(arguments, &source, &target)
+        source.judge(&target, &people, arguments.force)?;
+        new_state(arguments, &source, &target)?
     };
+    // Somebody may use what is to be set aside.
+    let locks = Locks::default();
+    let in_use = publish::look(&target)? == Destination::InUse && state.phase < Phase::Publish;
+    if in_use && arguments.set_aside {
+        publish::lock(&target, &locks)?;
+        or_busy(locks.busy())?;
+        or_busy(busy::processes(Path::new(&target.path), &|_| true).busy)?;
+    } else if in_use && pending.is_none() {
+        return Err(refused(format!(
+            "{} exists and is not empty; add --set-aside to keep it beside as .set-aside-{}-<date>",
+            target.path,
+            target.name.as_str()
+        )));
+    }
 
     if state.phase == Phase::Gather && source.there.is_some() {
         let own_only = (state.way == Way::RenameOwn).then_some(target.owner.uid);
         let rewrite = Rewrite::new(source.old_paths(), &target.path);
-        let facts = survey::look(&source, &target, &rewrite, &locks, own_only)?;
+        let forbidden = survey::forbidden(&target, &people)?;
+        let facts = survey::look(&source, &target, &rewrite, &locks, own_only, &forbidden)?;
         or_busy(locks.busy())?;
-        let counts = |below: &Path| top_moves(&source, &target, below);
-        let processes = busy::processes(Path::new(&source.path), false, &counts);
+        let processes = busy::processes(Path::new(&source.path), &|below| counts(&source, below));
         or_busy(processes.busy)?;
         let way = predicted_way(&source, &target, state.way)?;
         if state.way == Way::RenameOwn && way == Way::Copy {
@@ -247,6 +256,7 @@ fn migrate(
             bail!("{stop}");
         }
     }
+    is_still_the_root(&target)?;
     let staging = match pending {
         Some(pending) => pending.staging,
         None => Staging::make(&target, &state)?,
@@ -256,13 +266,51 @@ fn migrate(
     run.all(output)
 }
 
-/// Whether a path below the source is part of what moves.
-fn top_moves(source: &Source, target: &Target, below: &Path) -> bool {
-    if !source.is_root {
-        return true;
+/// Goes on with a run that was killed: of what stands at the old path now, only what it was begun for counts.
+fn go_on(source: &mut Source, pending: &staging::Pending, arguments: &Arguments) -> anyhow::Result<()> {
+    let state = &pending.state;
+    let is_it = |found: &source::Found| found.seen.identity() == state.source;
+    if !source.there.as_ref().is_some_and(is_it) {
+        source.there = None;
     }
-    let Some(first) = below.components().next() else { return false };
-    CString::new(first.as_os_str().as_encoded_bytes()).is_ok_and(|name| source.moves(target, &name))
+    if state.way == Way::RenameEach {
+        source.names = Some(state.names.iter().cloned().collect());
+    }
+    if state.phase > Phase::Gather {
+        return Ok(());
+    }
+    let (path, staging) = (&source.path, &pending.staging);
+    if source.there.is_none() && (state.way == Way::Copy || !staging.has_tree()) {
+        return Err(refused(format!(
+            "{path} is not the directory any more for which this was begun, and not all of that was brought over; if \
+             it has another name now, give it its old one; otherwise look into {}, remove it, and begin anew",
+            staging.path
+        )));
+    }
+    if (state.way == Way::RenameOwn) != arguments.only_owned {
+        let with = if state.way == Way::RenameOwn { "with" } else { "without" };
+        return Err(refused(format!(
+            "the run that is pending was begun {with} --only-owned; go on {with} it"
+        )));
+    }
+    Ok(())
+}
+
+/// Whether the directory that was judged is the one that is held.
+fn is_still_the_root(target: &Target) -> anyhow::Result<()> {
+    let judged = SharedRoot::open(&target.root, Patience::Wait(&Mounts::read()));
+    let judged = judged.map_err(|error| anyhow!("{}", Stop::Root(target.root.clone(), error)))?;
+    if crate::tree::Seen::of(&judged)?.identity() != crate::tree::Seen::of(&target.directory)?.identity() {
+        bail!("{} was replaced a moment ago; see who does that", target.root);
+    }
+    Ok(())
+}
+
+/// Whether a path below the source is part of what moves.
+fn counts(source: &Source, below: &Path) -> bool {
+    let Some(names) = &source.names else { return true };
+    let first = below.components().next().and_then(|first| first.as_os_str().to_str());
+    first.is_some_and(|first| names.contains_key(first))
 }
 
 /// The user's directory as a login would have it, and what must change of the root before.
@@ -308,13 +356,14 @@ fn find_target(user: &str, settings: &Settings) -> anyhow::Result<(Target, init:
         directory: init::open_root(&root)?,
         root,
         template: config.name.clone(),
-        host,
+        min_uid: config.min_uid,
         mode: config.mode.bits(),
     };
     Ok((target, root_changes))
 }
 
-fn new_state(arguments: &Arguments, source: &Source, target: &Target) -> State {
+fn new_state(arguments: &Arguments, source: &Source, target: &Target) -> anyhow::Result<State> {
+    let Some(found) = &source.there else { bail!("{} is gone", source.path) };
     let way = if arguments.only_owned {
         Way::RenameOwn
     } else if source.is_root {
@@ -322,18 +371,18 @@ fn new_state(arguments: &Arguments, source: &Source, target: &Target) -> State {
     } else {
         Way::Rename
     };
-    let inode = source.there.as_ref().filter(|_| way == Way::Rename).map_or(0, |found| found.seen.inode);
-    State {
+    Ok(State {
         from: source.path.clone(),
         given: source.given.clone(),
         user: target.user.clone(),
         uid: target.owner.uid,
         way,
         phase: Phase::Gather,
-        inode,
-        sealed: (0, 0),
+        source: found.seen.identity(),
+        names: source.names.clone().unwrap_or_default().into_iter().collect(),
+        tree: 0,
         leave_link: source.parent_is_roots && !source.is_root && !arguments.only_owned,
-    }
+    })
 }
 
 /// Which way it will probably be: only the rename itself can tell.
@@ -379,12 +428,6 @@ impl<'a> Run<'a> {
                 state.uid
             );
         }
-        if (state.way == Way::RenameOwn) != arguments.only_owned && state.phase == Phase::Gather {
-            let with = if state.way == Way::RenameOwn { "with" } else { "without" };
-            return Err(refused(format!(
-                "the run that is pending was begun {with} --only-owned; go on {with} it"
-            )));
-        }
         let locks = Locks::default();
         Ok(Self { target, source, arguments, staging, state, locks, report, begin: Instant::now() })
     }
@@ -410,30 +453,36 @@ impl<'a> Run<'a> {
 
     fn gather(&mut self) -> anyhow::Result<()> {
         let is_here = crate::tree::Seen::at(&self.staging.fd, TREE).ok();
-        let renamed =
-            match (self.state.way, is_here) {
-                // Killed right after the rename, before anybody looked whether it was the right thing.
-                (Way::Rename, Some(tree)) if tree.inode == self.state.inode => Renamed::Done,
-                (Way::Rename, Some(_)) => {
-                    gather::put_back(self.source, &self.staging)?;
-                    bail!("{} had been replaced when it was moved, and is back as it was", self.source.path);
+        let renamed = match (self.state.way, is_here) {
+            // Killed right after the rename, before anybody looked whether it was the right thing.
+            (Way::Rename, Some(tree)) if tree.inode == self.state.source.inode => Renamed::Done,
+            (Way::Rename, Some(_)) => {
+                gather::put_back(self.source, &self.staging)?;
+                bail!("{} had been replaced when it was moved, and is back as it was", self.source.path);
+            }
+            (Way::Rename, None) => gather::whole(self.source, &self.staging)?,
+            (Way::RenameEach, _) => {
+                for path in gather::each(self.target, &self.staging, &self.state.names)? {
+                    self.report.warn(format!("{path} was replaced meanwhile, and stays"));
                 }
-                (Way::Rename, None) => gather::whole(self.source, &self.staging)?,
-                (Way::RenameEach, _) => gather::each(self.source, self.target, &self.staging)?,
-                (Way::RenameOwn, _) => {
-                    let units = self.report.facts.take().map(|facts| facts.others_units).unwrap_or_default();
-                    match gather::own(self.source, self.target, &self.staging, &units) {
-                        Ok(left) => self.report.left = Some(left),
-                        Err(error) if is_cross_device(&error) => return Err(refused(
+                Renamed::Done
+            }
+            (Way::RenameOwn, _) => {
+                let units = self.report.facts.take().map(|facts| facts.others_units).unwrap_or_default();
+                match gather::own(self.source, self.target, &self.staging, &units) {
+                    Ok(left) => self.report.left = left,
+                    Err(error) if is_cross_device(&error) => {
+                        return Err(refused(
                             "--only-owned takes files by renaming them, and these are on another file system"
                                 .into(),
-                        )),
-                        Err(error) => return Err(error),
+                        ));
                     }
-                    Renamed::Done
+                    Err(error) => return Err(error),
                 }
-                (Way::Copy, _) => Renamed::Elsewhere,
-            };
+                Renamed::Done
+            }
+            (Way::Copy, _) => Renamed::Elsewhere,
+        };
         if renamed == Renamed::Elsewhere {
             self.state.way = Way::Copy;
             self.enter(Phase::Gather)?;
@@ -443,16 +492,11 @@ impl<'a> Run<'a> {
     }
 
     fn copy(&mut self) -> anyhow::Result<()> {
-        let Some(found) = &self.source.there else {
-            bail!(
-                "{} is gone, and only a part of it was copied ({}/tree)",
-                self.source.path,
-                self.staging.path
-            );
-        };
+        let Some(found) = &self.source.there else { bail!("{} is gone", self.source.path) };
+        self.staging.remove_copy()?;
         let needed = self.report.facts.as_ref().map_or(0, |facts| facts.bytes);
         let free = free_space(self.target)?;
-        if free < needed && !self.report.resumed {
+        if free < needed {
             bail!(
                 "a copy needs {}, and {} has {} left",
                 report::size(needed),
@@ -460,24 +504,24 @@ impl<'a> Run<'a> {
                 report::size(free)
             );
         }
-        let progress = Progress::start(self.entries(), "copied");
-        let bytes = AtomicU64::new(0);
+        let progress = Progress::of_bytes(needed);
+        let (files, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        let tick = |count| {
+            files.fetch_add(count, Ordering::Relaxed);
+            progress.copied(&files, bytes.load(Ordering::Relaxed));
+        };
         let copy = copy::Copy {
             source: self.source,
             found,
             target: self.target,
             staging: &self.staging,
             locks: &self.locks,
-            tick: &|count| progress.add(count, bytes.load(Ordering::Relaxed)),
+            tick: &tick,
             bytes: &bytes,
         };
-        self.state.sealed = copy.run()?;
+        self.report.written_to = copy.run()?;
         self.report.copied_bytes = Some(bytes.into_inner());
         Ok(())
-    }
-
-    fn entries(&self) -> u64 {
-        self.report.entries
     }
 
     fn settle(&mut self) -> anyhow::Result<()> {
@@ -486,14 +530,13 @@ impl<'a> Run<'a> {
         old.sort_by_key(|path| std::cmp::Reverse(path.len()));
         old.dedup();
         let rewrite = Rewrite::new(old, &self.target.path);
-        let progress = Progress::start(self.entries(), "done");
-        let tick = |count| progress.add(count, 0);
-        Settle::run(self.target, &self.staging, &self.locks, &rewrite, &done, &tick)?;
+        let progress = Progress::of_entries(self.report.entries);
+        let tick = |count| progress.done(count);
+        let is_fresh = self.state.way == Way::Copy;
+        Settle::run(self.target, &self.staging, &self.locks, &rewrite, &done, &tick, is_fresh)?;
         drop(progress);
         self.report.done(&done);
-        let tree = format!("{}/tree", self.staging.path);
-        or_busy(busy::processes(Path::new(&tree), true, &|_| true).busy)?;
-        self.state.inode = crate::tree::Seen::at(&self.staging.fd, TREE)?.inode;
+        self.state.tree = crate::tree::Seen::at(&self.staging.fd, TREE)?.inode;
         if self.state.way == Way::Copy {
             // What it was copied from will be removed: it must be on the disk first.
             syncfs(&self.staging.fd)?;
@@ -504,62 +547,47 @@ impl<'a> Run<'a> {
     fn publish(&mut self) -> anyhow::Result<()> {
         let aside = format!(".set-aside-{}-{}", self.target.name.as_str(), report::date_for_names(now()));
         let aside = self.arguments.set_aside.then_some(aside.as_str());
-        self.report.set_aside = publish::run(self.target, &self.staging, self.state.inode, aside)?;
+        self.report.set_aside = publish::run(self.target, &self.staging, self.state.tree, aside)?;
         self.enter(Phase::Compare)
     }
 
     /// From the publication on: the source of a copy, the link, and the staging directory itself.
     fn finish(mut self, output: &mut Output) -> anyhow::Result<()> {
-        let mut is_gone = true;
-        if self.state.way == Way::Copy {
-            if let Some(found) = &self.source.there {
-                if self.state.phase == Phase::Compare {
-                    let changed = copy::changed_since(self.source, found, self.target, self.state.sealed)?;
-                    if changed.is_empty() {
-                        self.enter(Phase::Remove)?;
-                    } else {
-                        self.report.kept = changed;
-                    }
-                }
-                if self.state.phase == Phase::Remove {
-                    copy::remove(self.source, found, self.target)?;
-                    is_gone = !found.is_mount_point;
-                } else {
-                    is_gone = false;
+        if let (Way::Copy, Some(found)) = (self.state.way, &self.source.there) {
+            if self.state.phase == Phase::Compare {
+                self.report.kept = copy::changed_since(self.source, found, &self.staging)?;
+                if self.report.kept.count == 0 {
+                    self.enter(Phase::Remove)?;
                 }
             }
+            if self.state.phase == Phase::Remove {
+                self.report.kept = copy::remove(self.source, found, &self.staging)?;
+            }
         }
-        if self.state.leave_link && is_gone && self.source.is_free()? {
+        let is_free = self.source.is_free()?;
+        if self.state.leave_link && is_free {
             publish::leave_link(self.source, self.target)?;
             self.report.link = true;
         }
-        if self.state.way != Way::RenameOwn
-            && !self.source.is_root
-            && !self.report.link
-            && is_gone
-            && !self.source.is_free()?
-        {
+        let is_emptied = self.source.there.as_ref().is_some_and(|found| found.is_mount_point);
+        let is_new = !is_free && !self.source.is_link_to_target && self.report.kept.count == 0 && !is_emptied;
+        if matches!(self.state.way, Way::Rename | Way::Copy) && is_new {
             let path = &self.source.path;
-            self.report.warn(format!("{path} is there again: somebody built there meanwhile, or still does"));
+            self.report.warn(format!(
+                "{path} is there again, another one than was moved, and stays as it is: somebody built there meanwhile"
+            ));
         }
         self.staging.remove(self.target)?;
         self.report.finished(self.target, self.begin.elapsed(), output)
     }
 }
 
-impl Source {
-    /// Whether nothing has the old name.
-    fn is_free(&self) -> anyhow::Result<bool> {
-        match crate::tree::Seen::at(&self.parent, &self.name) {
-            Err(nix::errno::Errno::ENOENT) => Ok(true),
-            Err(errno) => Err(errno.into()),
-            Ok(_) => Ok(false),
-        }
-    }
-}
-
 fn is_cross_device(error: &anyhow::Error) -> bool {
     error.downcast_ref::<nix::errno::Errno>() == Some(&nix::errno::Errno::EXDEV)
+}
+
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn now() -> Duration {

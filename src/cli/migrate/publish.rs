@@ -9,6 +9,7 @@ use nix::fcntl::{RenameFlags, renameat, renameat2};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
 
+use super::busy::Locks;
 use super::settle::remove_if_there;
 use super::source::Source;
 use super::staging::{Staging, TREE};
@@ -48,6 +49,12 @@ pub(super) fn look(target: &Target) -> anyhow::Result<Destination> {
             Err(errno) => Err(anyhow!("cannot open {}: {}", target.path, errno.desc())),
         },
     }
+}
+
+/// Takes cargo's locks in the user's directory, which is to be set aside.
+pub(super) fn lock(target: &Target, locks: &Locks) -> anyhow::Result<()> {
+    let name = CString::new(target.name.as_str())?;
+    locks.take_all(open_directory(&target.directory, &name)?, &target.path)
 }
 
 /// Gives the tree of this inode its name. Answers with the path at which a directory that was in use was set
@@ -161,7 +168,7 @@ fn in_use(target: &Target, staging: &Staging) -> anyhow::Error {
 /// Leaves a link at the old path, so that old settings still lead to the tree.
 pub(super) fn leave_link(source: &Source, target: &Target) -> anyhow::Result<()> {
     match symlinkat(target.path.as_str(), &source.parent, source.name.as_c_str()) {
-        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        Ok(()) => Ok(()),
         Err(errno) => Err(anyhow!("cannot make {} a link to {}: {}", source.path, target.path, errno.desc())),
     }
 }

@@ -1,21 +1,19 @@
 //! What `migrate` says: the plan before, the progress meanwhile, and the summary after.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::busy::user_name;
+use super::copy::Kept;
 use super::settle::Done;
 use super::source::Source;
 use super::staging::Way;
 use super::survey::{Facts, Sample, Share};
 use super::{Arguments, Exit, Target, free_space};
 use crate::cli::output::{self, Output, SCHEMA, Style};
-
-/// How many names of a long list are shown.
-const SHOWN: usize = 5;
 
 /// All there is to say about one run.
 #[allow(clippy::struct_excessive_bools, reason = "each is a field of the JSON answer")]
@@ -39,10 +37,14 @@ pub(super) struct Report {
     plan: Vec<(Style, String)>,
     found: Value,
     warnings: Vec<String>,
+    /// Of the warnings, those that came up on the way.
+    late: Vec<String>,
     pub(super) copied_bytes: Option<u64>,
     pub(super) set_aside: Option<String>,
     /// What changed in the source of a copy, so that the source was kept.
-    pub(super) kept: Vec<String>,
+    pub(super) kept: Kept,
+    /// How many files of a source that was copied somebody may have written to meanwhile.
+    pub(super) written_to: u64,
     /// How many files `--only-owned` left.
     pub(super) left: Option<u64>,
     pub(super) link: bool,
@@ -70,9 +72,11 @@ impl Report {
             plan: Vec::new(),
             found: Value::Null,
             warnings: Vec::new(),
+            late: Vec::new(),
             copied_bytes: None,
             set_aside: None,
-            kept: Vec::new(),
+            kept: Kept::default(),
+            written_to: 0,
             left: None,
             link: false,
             done: Value::Null,
@@ -136,6 +140,7 @@ impl Report {
         examples("lose their set-user-ID or set-group-ID bit", &facts.set_id);
         examples("directories that lose their ACL, as does what is in them", &facts.acls);
         examples("absolute symbolic links, which stay as they are", &facts.absolute_symlinks);
+        examples("symbolic links that lead out of the tree, which stay as they are", &facts.leaving_symlinks);
         let is_others = |(uid, share): &(&u32, &Share)| **uid != target.owner.uid && share.files > 0;
         let others: Vec<String> =
             facts.owners.iter().filter(is_others).map(|(uid, _)| user_name(*uid)).collect();
@@ -156,7 +161,7 @@ impl Report {
             self.warnings.push(format!("{} is a mount point: it is emptied, and stays", source.path));
         }
         for process in inside {
-            self.warnings.push(format!("{process}, which is another place from then on"));
+            self.warnings.push(format!("{process}: it can still read there, and write nothing"));
         }
         self.found = json!({
             "files": facts.files, "directories": facts.directories, "symlinks": facts.symlinks, "bytes": facts.bytes,
@@ -166,7 +171,8 @@ impl Report {
             "writable_by_others": facts.writable, "set_id": sample(&facts.set_id),
             "set_gid_directories": facts.set_gid_directories, "acls": sample(&facts.acls),
             "linked_outside": facts.linked_outside,
-            "absolute_symlinks": sample(&facts.absolute_symlinks), "outputs_naming_the_old_path": facts.outputs,
+            "absolute_symlinks": sample(&facts.absolute_symlinks),
+            "leaving_symlinks": sample(&facts.leaving_symlinks), "outputs_naming_the_old_path": facts.outputs,
             "free_bytes": free,
         });
         Ok(())
@@ -195,8 +201,19 @@ impl Report {
         self.entries = number(&done.entries);
         self.done = json!({
             "entries": number(&done.entries), "given": number(&done.given), "modes": number(&done.modes),
-            "acls": number(&done.acls), "copied_for_links_outside": number(&done.copied),
+            "acls": number(&done.acls),
+            "copied_for_links_outside": number(&done.copied) - number(&done.written_to),
+            "copied_for_writers": number(&done.written_to) + self.written_to,
         });
+        let written_to = number(&done.written_to) + self.written_to;
+        if written_to > 0 {
+            self.warn(format!(
+                "{} copied, since somebody may have had {} open for writing: what they write now is in no file of {}'s",
+                counted(written_to, "file was", "files were"),
+                if written_to == 1 { "it" } else { "them" },
+                self.user
+            ));
+        }
     }
 
     /// Says what was done, and what to tell the team.
@@ -227,15 +244,16 @@ impl Report {
         if let Some(aside) = &self.set_aside {
             output.line(format!("    what {} had is kept in {aside}", target.user))?;
         }
-        if !self.kept.is_empty() {
-            self.warnings.push(format!(
-                "{from} was copied and not removed, since something changed there afterwards: {}; look at it, then \
-                 remove {from}",
-                self.kept.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ")
+        if self.kept.count > 0 {
+            let more = if self.kept.count > self.kept.paths.len() as u64 { ", ..." } else { "" };
+            self.warn(format!(
+                "{from} stays as it is, root's, since something there is not what was copied: {}{more}; look at it, \
+                 then remove {from}",
+                self.kept.paths.join(", ")
             ));
-            let kept = self.warnings.last().cloned().unwrap_or_default();
-            output.tagged(Style::Warning, "note:", kept)?;
-            self.kept.truncate(SHOWN);
+        }
+        for warning in &self.late {
+            output.tagged(Style::Warning, "note:", warning)?;
         }
         output.styled(Style::Heading, "Tell the team:")?;
         output
@@ -250,18 +268,21 @@ impl Report {
         if !output.is_json {
             return Ok(());
         }
+        let warnings = [self.warnings.as_slice(), &self.late].concat();
         Ok(output::json(&json!({
             "schema": SCHEMA, "command": "migrate", "from": self.from, "to": self.to, "user": self.user,
             "dry_run": self.dry_run, "only_owned": self.only_owned, "resumed": self.resumed,
             "already_migrated": self.already, "root_changes": self.root_changes, "found": self.found,
-            "way": self.way.map(Way::word), "warnings": self.warnings, "done": self.is_done, "did": self.done,
+            "way": self.way.map(Way::word), "warnings": warnings, "done": self.is_done, "did": self.done,
             "copied_bytes": self.copied_bytes, "link_left": self.link, "files_left": self.left,
-            "set_aside": self.set_aside, "source_kept_for": self.kept, "stopped": self.stopped, "exit": exit as u8,
+            "set_aside": self.set_aside, "source_kept_for": self.kept.paths,
+            "source_changes": self.kept.count, "stopped": self.stopped, "exit": exit as u8,
         }))?)
     }
 
+    /// Notes what came up on the way, for the end.
     pub(super) fn warn(&mut self, warning: String) {
-        self.warnings.push(warning);
+        self.late.push(warning);
     }
 }
 
@@ -320,21 +341,35 @@ pub(super) fn date_for_names(since_epoch: Duration) -> String {
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
-    pub(super) fn start(entries: u64, what: &'static str) -> Self {
-        let bar = ProgressBar::new(entries);
-        let template = "{bar:30} {pos}/{len} {msg}, {per_sec}, {eta} left";
+    pub(super) fn of_entries(entries: u64) -> Self {
+        Self::new(entries, "{bar:30} {human_pos}/{human_len} entries, {per_sec}, {eta} left")
+    }
+
+    pub(super) fn of_bytes(bytes: u64) -> Self {
+        Self::new(
+            bytes,
+            "{bar:30} {binary_bytes}/{binary_total_bytes} copied, {msg} files, {binary_bytes_per_sec}, {eta} left",
+        )
+    }
+
+    fn new(length: u64, template: &str) -> Self {
+        let bar = ProgressBar::new(length);
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        bar.set_message(what);
         Self(bar)
     }
 
-    /// So many more entries; `bytes` in all.
-    pub(super) fn add(&self, entries: u64, bytes: u64) {
+    /// So many more entries.
+    pub(super) fn done(&self, entries: u64) {
         self.0.inc(entries);
-        if bytes > 0 && !self.0.is_hidden() {
-            self.0.set_message(format!("copied, {}", size(bytes)));
+    }
+
+    /// So many more files, and so many bytes in all.
+    pub(super) fn copied(&self, files: &AtomicU64, bytes: u64) {
+        if !self.0.is_hidden() {
+            self.0.set_message(files.load(Ordering::Relaxed).to_string());
+            self.0.set_position(bytes);
         }
     }
 }

@@ -4,103 +4,98 @@
 //! else can put a name into it or take one out, not even through a descriptor kept from before. So what a name
 //! in it stood for when it was looked at is what it stands for when it is given away; and the names of a file
 //! that has several can be counted. A file with a name outside the tree is somebody else's too: it is copied,
-//! and never given away. The second walk gives the directories to the user, the innermost first: what is in
-//! them is done, and is not touched again.
+//! and never given away. A file that somebody may have open for writing, in whatever way, is given away so that
+//! nobody opens it anew, and then replaced by a copy: what is written by that descriptor reaches no name. The
+//! second walk gives the directories to the user, the innermost first: what is in them is done, and is not
+//! touched again.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, anyhow, bail};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat, renameat};
-use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmod, fchmodat, futimens, utimensat};
-use nix::unistd::{Gid, LinkatFlags, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat};
+use nix::sys::stat::{Mode, UtimensatFlags, fchmod, futimens, utimensat};
+use nix::unistd::{
+    Gid, LinkatFlags, Uid, UnlinkatFlags, fchown, fchownat, fsync, linkat, symlinkat, unlinkat,
+};
 
 use super::busy::Locks;
 use super::copy::copy_content;
 use super::outputs::{self, Rewrite};
 use super::source::shown;
-use super::staging::{Staging, TIMES, TREE};
+use super::staging::{ORIGINAL, Staging, TIMES, TREE};
 use super::survey::unreadable;
-use super::{Target, refused, refused_for};
+use super::{Target, guard, refused, refused_for};
 use crate::account::Account;
 use crate::cache_dir::{ACLS, Owner, write_tag};
 use crate::config::GroupRef;
 use crate::ffi;
-use crate::tree::{Directory, Kind, Seen, Visit, each_name, open_directory, open_file, os, time_spec, walk};
+use crate::tree::{
+    Directory, Kind, Seen, Visit, each_name, open_directory, open_known_file, os, time_spec, walk,
+};
 
 /// What is left of a mode: no set-id, no sticky bit, and no writing for the group or others.
 pub(super) const KEPT: u32 = 0o755;
 
 type Key = (u64, (u32, u32));
 
-/// POSIX ACLs, asked for until the file system says that it has none.
+/// Whether a directory has POSIX ACLs.
+pub(super) fn has_acls(directory: impl AsFd) -> anyhow::Result<bool> {
+    Ok(ffi::has_attribute(&directory, ACLS[0])? || ffi::has_attribute(&directory, ACLS[1])?)
+}
+
+/// The files that have several names.
 #[derive(Default)]
-pub(super) struct Acls {
-    unsupported: AtomicBool,
-}
+pub(super) struct Links(Mutex<HashMap<Key, Linked>>);
 
-impl Acls {
-    pub(super) fn of_directory(directory: impl AsFd) -> anyhow::Result<bool> {
-        Ok(ffi::has_attribute(&directory, ACLS[0])? || ffi::has_attribute(&directory, ACLS[1])?)
-    }
-
-    /// Whether an entry that is no link has one.
-    pub(super) fn of_entry(&self, directory: impl AsFd, name: &CStr) -> anyhow::Result<bool> {
-        if self.unsupported.load(Ordering::Relaxed) {
-            return Ok(false);
-        }
-        match ffi::has_attribute_at(&path_through(directory, name)?, ACLS[0]) {
-            // Without a lock on its directory it may be gone.
-            Err(Errno::ENOENT) => Ok(false),
-            Err(Errno::EOPNOTSUPP) => {
-                self.unsupported.store(true, Ordering::Relaxed);
-                Ok(false)
-            }
-            found => Ok(found?),
-        }
-    }
-}
-
-/// A path to a name in an open directory, for calls that take no descriptor.
-fn path_through(directory: impl AsFd, name: &CStr) -> anyhow::Result<CString> {
-    let mut path = Vec::with_capacity(64);
-    write!(path, "/proc/self/fd/{}/", directory.as_fd().as_raw_fd())?;
-    path.extend_from_slice(name.to_bytes());
-    Ok(CString::new(path)?)
-}
-
-/// The files that have several names, and how many of these were seen in the tree.
 #[derive(Default)]
-pub(super) struct Links(Mutex<HashMap<Key, (u32, u32)>>);
+struct Linked {
+    /// How many names it has, and how many of these were seen in the tree.
+    all: u32,
+    counted: u32,
+    /// What was decided for all of its names.
+    is_given: Option<bool>,
+}
 
 impl Links {
     /// Counts one name; true for the first of a file.
     pub(super) fn see(&self, seen: &Seen) -> bool {
         let mut links = guard(&self.0);
-        let (all, counted) = links.entry((seen.inode, seen.device)).or_default();
+        let link = links.entry((seen.inode, seen.device)).or_default();
         // Whoever adds one while we count adds one outside.
-        *all = (*all).max(seen.links);
-        *counted += 1;
-        *counted == 1
+        link.all = link.all.max(seen.links);
+        link.counted += 1;
+        link.counted == 1
     }
 
     /// Whether every name of a file was seen; none for a file with a single name.
     pub(super) fn is_complete(&self, seen: &Seen) -> Option<bool> {
-        guard(&self.0).get(&(seen.inode, seen.device)).map(|(all, counted)| counted >= all)
+        guard(&self.0).get(&(seen.inode, seen.device)).map(|link| link.counted >= link.all)
+    }
+
+    /// Gives a file away, and answers with what came of it; the same for all of its names.
+    fn give_once(&self, seen: &Seen, give: impl FnOnce() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
+        let mut links = guard(&self.0);
+        let link = links.entry((seen.inode, seen.device)).or_default();
+        match link.is_given {
+            Some(is_given) => Ok(is_given),
+            None => Ok(*link.is_given.insert(give()?)),
+        }
     }
 
     /// How many names in the tree are of files that have others outside.
     pub(super) fn names_outside(&self) -> u64 {
         let links = guard(&self.0);
-        links.values().filter(|(all, counted)| counted < all).map(|(_, counted)| u64::from(*counted)).sum()
+        let outside = links.values().filter(|link| link.counted < link.all);
+        outside.map(|link| u64::from(link.counted)).sum()
     }
 }
 
@@ -112,6 +107,8 @@ pub(super) struct Done {
     pub(super) modes: AtomicU64,
     pub(super) acls: AtomicU64,
     pub(super) copied: AtomicU64,
+    /// Of what was copied, what somebody may have had open for writing.
+    pub(super) written_to: AtomicU64,
 }
 
 /// Makes `tree` in the staging directory the user's.
@@ -123,8 +120,11 @@ pub(super) struct Settle<'a> {
     done: &'a Done,
     tick: &'a (dyn Fn(u64) + Sync),
     scratch: OwnedFd,
+    /// Whether it is a copy that nobody but root ever could open.
+    is_fresh: bool,
     links: Links,
-    acls: Acls,
+    /// The inodes of files that a run that was killed had begun to replace.
+    replaced: HashSet<u64>,
     /// Directories in which a file has several names.
     linked: Mutex<HashSet<Key>>,
     /// The times of directories that were changed, now or by a run that was killed.
@@ -141,8 +141,9 @@ impl<'a> Settle<'a> {
         rewrite: &'a Rewrite,
         done: &'a Done,
         tick: &'a (dyn Fn(u64) + Sync),
+        is_fresh: bool,
     ) -> anyhow::Result<()> {
-        let settle = Self {
+        let mut settle = Self {
             target,
             staging,
             locks,
@@ -150,8 +151,9 @@ impl<'a> Settle<'a> {
             done,
             tick,
             scratch: staging.scratch()?,
+            is_fresh,
             links: Links::default(),
-            acls: Acls::default(),
+            replaced: HashSet::new(),
             linked: Mutex::default(),
             times: Mutex::new(Times::open(staging)?),
             one_at_a_time: Mutex::default(),
@@ -161,6 +163,9 @@ impl<'a> Settle<'a> {
             let seen = Seen::at(&settle.scratch, name)?;
             if seen.links > 1 {
                 settle.links.see(&seen);
+            }
+            if name.to_bytes().ends_with(ORIGINAL) {
+                settle.replaced.insert(seen.inode);
             }
             Ok(true)
         })?;
@@ -179,38 +184,43 @@ impl<'a> Settle<'a> {
     }
 
     /// Gives one entry of a directory that was taken over to the user, and takes from its mode what others
-    /// could use.
-    fn give_entry(&self, directory: impl AsFd, name: &CStr, seen: &Seen) -> anyhow::Result<()> {
+    /// could use. Answers with whether it is the user's alone: no if somebody may have it open for writing.
+    fn give_entry(&self, directory: impl AsFd, name: &CStr, seen: &Seen) -> anyhow::Result<bool> {
         let Owner { uid, gid } = self.owner();
+        let is_others = (seen.uid, seen.gid) != (uid, gid);
+        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        if seen.kind != Kind::File {
+            if is_others {
+                fchownat(&directory, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(not_given)?;
+                self.done.given.fetch_add(1, Ordering::Relaxed);
+            }
+            return Ok(true);
+        }
+        if self.is_fresh && !is_others && seen.mode & !KEPT == 0 {
+            return Ok(true);
+        }
+        let file =
+            open_known_file(&directory, name).map_err(|errno| anyhow!("cannot open it: {}", errno.desc()))?;
         let mut mode = seen.mode;
-        if (seen.uid, seen.gid) != (uid, gid) {
-            let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-            fchownat(&directory, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(
-                |errno| match errno {
-                    Errno::EPERM => anyhow!("its owner cannot be changed; is it immutable (lsattr)?"),
-                    errno => anyhow!("cannot change its owner: {}", errno.desc()),
-                },
-            )?;
+        if is_others {
+            fchown(&file, uid, gid).map_err(not_given)?;
             self.done.given.fetch_add(1, Ordering::Relaxed);
             // Up to now its owner could have changed the mode, through a descriptor.
             if seen.uid != 0 && seen.uid != self.owner().uid {
-                mode = Seen::at(&directory, name)?.mode;
+                mode = Seen::of(&file)?.mode;
             }
         }
-        if seen.kind != Kind::File {
-            return Ok(());
-        }
-        if self.acls.of_entry(&directory, name)? {
-            ffi::remove_attribute_at(&path_through(&directory, name)?, ACLS[0])?;
-            mode = Seen::at(&directory, name)?.mode;
+        if ffi::has_attribute(&file, ACLS[0])? {
+            ffi::remove_attribute(&file, ACLS[0])?;
+            mode = Seen::of(&file)?.mode;
             self.done.acls.fetch_add(1, Ordering::Relaxed);
         }
         if mode & !KEPT != 0 {
-            let mode = Mode::from_bits_truncate(mode & KEPT);
-            fchmodat(&directory, name, mode, FchmodatFlags::FollowSymlink)?;
+            fchmod(&file, Mode::from_bits_truncate(mode & KEPT))?;
             self.done.modes.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(())
+        // Now nobody else can open it for writing any more; who has it so still?
+        Ok(self.is_fresh || !ffi::may_have_writers(&file))
     }
 
     /// Notes a directory's times before something in it is replaced.
@@ -219,69 +229,107 @@ impl<'a> Settle<'a> {
         guard(&self.times).note(directory.path(), directory.seen.modified)
     }
 
-    /// Puts a copy of a file that has a name outside the tree in its place, with the names of it in the tree
-    /// as names of the copy.
+    /// Puts a copy of a file with one name in its place.
     fn replace(&self, directory: &Directory<Taken>, name: &CStr) -> anyhow::Result<()> {
+        self.touch(directory)?;
+        let file = File::from(open_known_file(directory, name)?);
+        let draft = CString::new(format!("{}.draft", Seen::of(&file)?.inode))?;
+        self.make_draft(&draft, &file)?;
+        self.done.written_to.fetch_add(1, Ordering::Relaxed);
+        Ok(renameat(&self.scratch, draft.as_c_str(), directory, name)?)
+    }
+
+    /// A copy of a file, on the disk.
+    fn make_draft(&self, draft: &CStr, file: &File) -> anyhow::Result<()> {
+        remove_if_there(&self.scratch, draft)?;
+        copy_file(file, &Seen::of(file)?, &self.scratch, draft, self.owner())?;
+        self.done.copied.fetch_add(1, Ordering::Relaxed);
+        Ok(fsync(open_known_file(&self.scratch, draft)?)?)
+    }
+
+    /// Puts a copy of a file with several names in its place, with the names of it in the tree as names of the
+    /// copy. The file itself keeps a name as long as its copy has one there: its inode's number, by which the
+    /// copy is found again, is nobody else's meanwhile.
+    fn replace_linked(&self, directory: &Directory<Taken>, name: &CStr) -> anyhow::Result<()> {
         let _alone = guard(&self.one_at_a_time);
         let seen = Seen::at(directory, name)?;
-        if !self.target.may_read(&seen)? {
+        if self.links.is_complete(&seen) == Some(false) && !self.target.may_read(&seen)? {
             let path = format!("{}/tree/{}", self.staging.path, directory.path_of(name).display());
             return Err(refused_for(&unreadable(&self.target.user), &[path]));
         }
         self.touch(directory)?;
-        let copy = copy_name(&seen);
-        let draft = CString::new(format!("{}.draft", shown(&copy)))?;
+        let called = |what: &str| CString::new(format!("{}.{what}", seen.inode));
+        let (original, copy, draft, link) =
+            (called("old")?, called("new")?, called("draft")?, called("link")?);
         if Seen::at(&self.scratch, &copy).is_err() {
-            remove_if_there(&self.scratch, &draft)?;
-            copy_entry(directory, name, &seen, &self.scratch, &draft, self.owner())?;
+            match linkat(directory, name, &self.scratch, original.as_c_str(), LinkatFlags::empty()) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            if seen.kind == Kind::Symlink {
+                remove_if_there(&self.scratch, &draft)?;
+                copy_link(directory, name, &seen, &self.scratch, &draft, self.owner())?;
+            } else {
+                self.make_draft(&draft, &File::from(open_known_file(directory, name)?))?;
+            }
+            if self.links.is_complete(&seen) == Some(true) {
+                self.done.written_to.fetch_add(1, Ordering::Relaxed);
+            }
             renameat(&self.scratch, draft.as_c_str(), &self.scratch, copy.as_c_str())?;
-            self.done.copied.fetch_add(1, Ordering::Relaxed);
         }
-        let link = CString::new(format!("{}.link", shown(&copy)))?;
         remove_if_there(&self.scratch, &link)?;
         linkat(&self.scratch, copy.as_c_str(), &self.scratch, link.as_c_str(), LinkatFlags::empty())?;
         Ok(renameat(&self.scratch, link.as_c_str(), directory, name)?)
     }
 }
 
-/// What a file is called in the scratch directory.
-pub(super) fn copy_name(seen: &Seen) -> CString {
-    let (major, minor) = seen.device;
-    CString::new(format!("{major:x}-{minor:x}-{:x}", seen.inode)).unwrap_or_default()
+/// Why an owner cannot be changed.
+fn not_given(errno: Errno) -> anyhow::Error {
+    match errno {
+        Errno::EPERM => anyhow!("its owner cannot be changed; is it immutable (lsattr)?"),
+        Errno::EDQUOT => anyhow!("its owner cannot be changed: the user's disk quota would be exceeded"),
+        errno => anyhow!("cannot change its owner: {}", errno.desc()),
+    }
 }
 
-/// Makes a complete copy of a file or of a symbolic link: the user's, with its mode and its times.
-pub(super) fn copy_entry(
+/// Makes a complete copy of a symbolic link: the user's, with its times.
+pub(super) fn copy_link(
     from: impl AsFd,
     name: &CStr,
     seen: &Seen,
     to: &OwnedFd,
     new_name: &CStr,
     owner: Owner,
-) -> anyhow::Result<u64> {
+) -> anyhow::Result<()> {
     let (uid, gid) = (Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
+    let leads_to = readlinkat(&from, name)?;
+    symlinkat(leads_to.as_os_str(), to, new_name)?;
+    fchownat(to, new_name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)?;
     let (accessed, modified) = (time_spec(seen.accessed), time_spec(seen.modified));
-    if seen.kind == Kind::Symlink {
-        let leads_to = readlinkat(&from, name)?;
-        symlinkat(leads_to.as_os_str(), to, new_name)?;
-        fchownat(to, new_name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-        utimensat(to, new_name, &accessed, &modified, UtimensatFlags::NoFollowSymlink)?;
-        return Ok(0);
-    }
-    let source = open_file(&from, name)?;
-    let opened = Seen::of(&source)?;
-    if opened.kind != Kind::File || (opened.inode, opened.device) != (seen.inode, seen.device) {
+    Ok(utimensat(to, new_name, &accessed, &modified, UtimensatFlags::NoFollowSymlink)?)
+}
+
+/// Makes a complete copy of an open file: the user's, with its mode and its times. `seen` is what it is.
+/// Answers with how many bytes were copied.
+pub(super) fn copy_file(
+    source: &File,
+    seen: &Seen,
+    to: &OwnedFd,
+    new_name: &CStr,
+    owner: Owner,
+) -> anyhow::Result<u64> {
+    if seen.kind != Kind::File {
         bail!("it was replaced while it was copied; run this again");
     }
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let copy = File::from(openat(to, new_name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
-    let copied = copy_content(&File::from(source), &copy)?;
-    fchown(&copy, uid, gid)?;
+    let copied = copy_content(source, seen, &copy)?;
+    fchown(&copy, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
     for acl in ACLS {
         ffi::remove_attribute(&copy, acl)?;
     }
-    fchmod(&copy, Mode::from_bits_truncate(opened.mode & KEPT))?;
-    futimens(&copy, &accessed, &time_spec(opened.modified))?;
+    fchmod(&copy, Mode::from_bits_truncate(seen.mode & KEPT))?;
+    futimens(&copy, &time_spec(seen.accessed), &time_spec(seen.modified))?;
     Ok(copied)
 }
 
@@ -295,7 +343,7 @@ pub(super) fn take_over(directory: BorrowedFd<'_>, seen: &mut Seen, gid: u32) ->
             .map_err(|errno| anyhow!("cannot take it over: {}; is it immutable (lsattr)?", errno.desc()))?;
         changed = before != 0;
     }
-    let had_acls = Acls::of_directory(directory)?;
+    let had_acls = has_acls(directory)?;
     if had_acls {
         for acl in ACLS {
             ffi::remove_attribute(directory, acl)?;
@@ -318,8 +366,8 @@ pub(super) struct Taken {
     counted: AtomicU64,
     touched: AtomicBool,
     is_script: AtomicBool,
-    /// Names of files that have others outside.
-    foreign: Mutex<Vec<CString>>,
+    /// Names of files that are to be replaced by copies.
+    to_copy: Mutex<Vec<CString>>,
 }
 
 impl Taken {
@@ -328,7 +376,7 @@ impl Taken {
             counted: AtomicU64::new(1),
             touched: AtomicBool::new(false),
             is_script: AtomicBool::new(false),
-            foreign: Mutex::default(),
+            to_copy: Mutex::default(),
         }
     }
 }
@@ -377,11 +425,17 @@ impl Visit for TakeOver<'_> {
             guard(&settle.linked).insert((directory.seen.inode, directory.seen.device));
             return Ok(());
         }
-        settle.give_entry(directory, name, seen)
+        if !settle.give_entry(directory, name, seen)? {
+            guard(&directory.state.to_copy).push(name.to_owned());
+        }
+        Ok(())
     }
 
     fn end(&self, directory: &Directory<Taken>) -> anyhow::Result<()> {
         let settle = self.settle;
+        for name in std::mem::take(&mut *guard(&directory.state.to_copy)) {
+            settle.replace(directory, &name).with_context(|| shown(&name))?;
+        }
         if directory.state.is_script.load(Ordering::Relaxed) {
             settle.rewrite.run(directory, &settle.scratch, settle.owner(), || settle.touch(directory))?;
         }
@@ -424,19 +478,22 @@ impl Visit for Give<'_> {
     }
 
     fn entry(&self, directory: &Directory<Taken>, name: &CStr, seen: &Seen) -> anyhow::Result<()> {
-        match self.settle.links.is_complete(seen) {
-            None => Ok(()),
-            Some(true) => self.settle.give_entry(directory, name, seen),
-            Some(false) => {
-                guard(&directory.state.foreign).push(name.to_owned());
-                Ok(())
-            }
+        let settle = self.settle;
+        let stays_as_it_is = match settle.links.is_complete(seen) {
+            None => true,
+            Some(false) => false,
+            Some(true) if settle.replaced.contains(&seen.inode) => false,
+            Some(true) => settle.links.give_once(seen, || settle.give_entry(directory, name, seen))?,
+        };
+        if !stays_as_it_is {
+            guard(&directory.state.to_copy).push(name.to_owned());
         }
+        Ok(())
     }
 
     fn end(&self, directory: &Directory<Taken>) -> anyhow::Result<()> {
-        for name in std::mem::take(&mut *guard(&directory.state.foreign)) {
-            self.settle.replace(directory, &name).with_context(|| shown(&name))?;
+        for name in std::mem::take(&mut *guard(&directory.state.to_copy)) {
+            self.settle.replace_linked(directory, &name).with_context(|| shown(&name))?;
         }
         Ok(())
     }
@@ -534,8 +591,4 @@ pub(super) fn remove_if_there(directory: impl AsFd, name: &CStr) -> anyhow::Resu
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
-}
-
-fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

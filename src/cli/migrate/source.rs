@@ -1,25 +1,31 @@
 //! The tree that is to move: found without following what others may have put in the way, and judged.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
+use nix::sys::stat::Mode;
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::User;
 
-use super::{Target, refused};
-use crate::cache_dir::{STAGING, TAG_NAME};
+use super::{Target, refused, refused_for};
+use crate::cache_dir::{CARGO_NAMES, STAGING, TAG_NAME};
 use crate::cli::accounts::Person;
 use crate::cli::init;
 use crate::config::RootPath;
 use crate::mounts::Mounts;
 use crate::shared_root::{Patience, SharedRoot};
-use crate::tree::{self, Kind, Seen, each_name, open_directory, open_file};
+use crate::tree::{
+    self, Directory, Identity, Kind, Seen, Visit, ancestors, each_name, is_empty_but_for, open_directory,
+    open_file, walk,
+};
 
 /// What the first line of every valid tag says.
 const SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
@@ -44,6 +50,8 @@ pub(super) struct Source {
     pub(super) is_root: bool,
     /// Whether root alone can put names beside it, or on the way to it.
     pub(super) parent_is_roots: bool,
+    /// Of the shared root, the names that move, and their inodes.
+    pub(super) names: Option<BTreeMap<String, u64>>,
 }
 
 /// The tree, open.
@@ -98,9 +106,19 @@ impl Source {
                 }
             },
         };
+        let root = Seen::of(&target.directory)?;
+        let is_root = there.as_ref().is_some_and(|found| found.seen.identity() == root.identity());
+        if is_root && there.as_ref().is_some_and(|found| found.seen.mount != root.mount) {
+            return Err(refused(format!(
+                "{} is the shared root, mounted once more; name it by its own path: --from {}",
+                path.display(),
+                target.root
+            )));
+        }
         Ok(Self {
             given: text(&given)?,
-            is_root: path == Path::new(target.root.as_str()),
+            is_root,
+            names: None,
             parent_is_roots: is_roots_alone(&parent),
             path: path_text,
             parent: fd,
@@ -125,46 +143,32 @@ impl Source {
         Ok(Found { top, seen: opened, is_mount_point })
     }
 
-    /// Refuses what is no target directory, or somebody's else.
-    pub(super) fn judge(&self, target: &Target, everybody: &[Person], force: bool) -> anyhow::Result<()> {
+    /// Refuses what is no target directory, or somebody's else; and of the shared root, says what moves.
+    pub(super) fn judge(&mut self, target: &Target, people: &[Person], force: bool) -> anyhow::Result<()> {
         let Some(found) = &self.there else {
             return Err(refused(format!("{} does not exist", self.path)));
         };
-        let path = Path::new(&self.path);
-        let root = Path::new(target.root.as_str());
-        if init::is_the_systems(&self.path) && !path.starts_with("/root/") {
-            return Err(refused(format!("{} is the system's", self.path)));
+        if fstatvfs(&found.top)?.flags().contains(FsFlags::ST_RDONLY) {
+            return Err(refused(format!("{} lies on a file system that is mounted read-only", self.path)));
         }
-        if let Some(person) = everybody.iter().find(|person| person.home.starts_with(path)) {
+        let above = ancestors(&found.top)?;
+        self.refuse_the_systems(&above)?;
+        let path = Path::new(&self.path);
+        if let Some(person) = people.iter().find(|person| person.home.starts_with(path)) {
             let home = person.home.display();
             return Err(refused(format!(
                 "{} is, or contains, the home directory of {}: {home}",
                 self.path, person.name
             )));
         }
-        if !self.is_root && root.starts_with(path) {
-            return Err(refused(format!(
-                "{} contains the shared root {root}",
-                self.path,
-                root = root.display()
-            )));
-        }
-        if path.starts_with(&target.path) {
-            return Err(refused(format!("{} is {}'s own already", self.path, target.user)));
-        }
-        if let Ok(below) = path.strip_prefix(root) {
-            let mut names = below.components();
-            if let Some(Component::Normal(first)) = names.next() {
-                let is_it = names.next().is_none();
-                let first_name = CString::new(first.as_bytes())?;
-                if first_name.as_c_str() == STAGING_NAME || first.as_bytes().starts_with(b".migrate-") {
-                    return Err(refused(format!("{} is where directories are made", self.path)));
-                }
-                let seen = if is_it { Ok(found.seen) } else { Seen::at(&target.directory, &first_name) };
-                if let Some(owner) = seen.ok().and_then(|seen| target.provisioned_for(&first_name, &seen)) {
-                    return Err(refused(format!("{} is {owner}'s own", self.path)));
-                }
+        if self.is_root {
+            let names = names_of_root(target, people)?;
+            if names.is_empty() {
+                return Err(refused(format!("there is nothing in {} but users' own directories", self.path)));
             }
+            self.names = Some(names.into_iter().collect());
+        } else {
+            self.refuse_what_is_in_the_root(found, &above, target, people)?;
         }
         if !force && !looks_like_a_target_directory(&found.top)? {
             return Err(refused(format!(
@@ -176,21 +180,104 @@ impl Source {
         Ok(())
     }
 
+    /// By name, and whatever it is called, by inode.
+    fn refuse_the_systems(&self, above: &[Seen]) -> anyhow::Result<()> {
+        let is = |seen: &Seen, path: &str| is_it(path, seen);
+        let [top, ..] = above else { return Ok(()) };
+        let exactly = init::SYSTEM.iter().chain(&init::SYSTEM_BELOW_VAR).chain(&["/"]);
+        // A cache of root's own lies in its home.
+        let trees = init::SYSTEM_TREES.iter().filter(|tree| **tree != "/root");
+        if exactly.into_iter().any(|path| is(top, path))
+            || trees.into_iter().any(|path| above.iter().any(|seen| is(seen, path)))
+            || (init::is_the_systems(&self.path) && !Path::new(&self.path).starts_with("/root/"))
+        {
+            return Err(refused(format!("{} is the system's", self.path)));
+        }
+        Ok(())
+    }
+
+    /// What lies in the shared root may be somebody's, by whatever path it is given; and the root may lie in it.
+    fn refuse_what_is_in_the_root(
+        &self,
+        found: &Found,
+        above: &[Seen],
+        target: &Target,
+        people: &[Person],
+    ) -> anyhow::Result<()> {
+        let root = Seen::of(&target.directory)?;
+        let is_above = |other: &Seen| other.identity() == found.seen.identity();
+        if ancestors(&target.directory)?.iter().any(is_above) {
+            return Err(refused(format!("{} contains the shared root {}", self.path, target.root)));
+        }
+        let Some(depth) = above.iter().position(|seen| seen.identity() == root.identity()) else {
+            return self.refuse_an_alias(found, target);
+        };
+        let first = depth.checked_sub(1).and_then(|index| above.get(index)).context("it is the root")?;
+        let mut name = None;
+        each_entry(target, |entry, seen| {
+            if seen.identity() == first.identity() {
+                name = Some(entry.to_owned());
+            }
+            Ok(())
+        })?;
+        let Some(name) = name else {
+            return Err(refused(format!("{} was moved a moment ago; see who does that", self.path)));
+        };
+        if name.as_c_str() == STAGING_NAME || is_ours(&name) {
+            return Err(refused(format!("{} is where directories are made, or set aside", self.path)));
+        }
+        if let Some(owner) = whose(target, people, &name, first)? {
+            return Err(refused(format!("{} is {owner}'s own", self.path)));
+        }
+        if first.uid != 0 && is_closed(first) {
+            return Err(refused(format!(
+                "{} may be the own directory of a user (uid {}): nobody else can enter it; if it is not, move it out of \
+                 {} first",
+                self.path, first.uid, target.root
+            )));
+        }
+        Ok(())
+    }
+
+    /// Refuses what lies in the shared root as well, since it is mounted twice: who is in which directory cannot
+    /// be told from above it.
+    fn refuse_an_alias(&self, found: &Found, target: &Target) -> anyhow::Result<()> {
+        let wanted = found.seen;
+        each_entry(target, |name, seen| {
+            if seen.kind != Kind::Directory || seen.device != wanted.device || seen.mount == wanted.mount {
+                return Ok(());
+            }
+            let shown = format!("{}/{}", target.root, shown(name));
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let top = openat(&target.directory, name, flags, Mode::empty())
+                .map_err(|errno| anyhow!("cannot open {shown}: {}", errno.desc()))?;
+            match walk(&top, &shown, &Seek(wanted.identity())) {
+                Ok(()) => Ok(()),
+                Err(error) if error.is::<IsThere>() => Err(refused(format!(
+                    "{} is mounted there, and lies in {shown} too; name it by its path in {}",
+                    self.path, target.root
+                ))),
+                Err(error) => Err(refused(format!(
+                    "{} may lie in {shown} too, being on the same file system, and it cannot be told: {error:#}",
+                    self.path
+                ))),
+            }
+        })
+    }
+
     /// Whether a name at the top belongs to the tree.
-    pub(super) fn moves(&self, target: &Target, name: &CStr) -> bool {
-        if !self.is_root {
-            return true;
-        }
-        let bytes = name.to_bytes();
-        if bytes.starts_with(b".migrate-") || bytes.starts_with(b".set-aside-") {
-            return false;
-        }
-        if name == STAGING_NAME || NOT_BUILT.contains(&name) {
-            return false;
-        }
-        match Seen::at(&target.directory, name) {
-            Ok(seen) => target.provisioned_for(name, &seen).is_none(),
-            Err(_) => false,
+    pub(super) fn admits(&self, name: &CStr) -> bool {
+        self.names
+            .as_ref()
+            .is_none_or(|names| tree::os(name).to_str().is_some_and(|name| names.contains_key(name)))
+    }
+
+    /// Whether nothing has the old name.
+    pub(super) fn is_free(&self) -> anyhow::Result<bool> {
+        match Seen::at(&self.parent, &self.name) {
+            Err(Errno::ENOENT) => Ok(true),
+            Err(errno) => Err(errno.into()),
+            Ok(_) => Ok(false),
         }
     }
 
@@ -207,16 +294,157 @@ impl Source {
 const STAGING_NAME: &CStr = c".staging";
 const _: () = assert!(STAGING.len() == STAGING_NAME.count_bytes() && TAG_NAME.len() == 12);
 
-impl Target {
-    /// Whose directory this is, if a login provisioned it: it is a user's, and named as that user's is.
-    pub(super) fn provisioned_for(&self, name: &CStr, seen: &Seen) -> Option<String> {
-        if seen.kind != Kind::Directory || seen.uid == 0 {
-            return None;
-        }
-        let owner = User::from_uid(seen.uid.into()).ok()??;
-        (self.template.expand(&owner.name, seen.uid, &self.host).as_bytes() == name.to_bytes())
-            .then_some(owner.name)
+/// Whether this is a name that this command makes in the root.
+fn is_ours(name: &CStr) -> bool {
+    let name = name.to_bytes();
+    name.starts_with(b".migrate-") || name.starts_with(b".set-aside-")
+}
+
+/// Whether nobody but its owner can do anything with it.
+fn is_closed(seen: &Seen) -> bool {
+    seen.mode & 0o777 | 0o700 == 0o700
+}
+
+/// Whether a path leads to this very directory.
+fn is_it(path: &str, seen: &Seen) -> bool {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    openat(AT_FDCWD, path, flags, Mode::empty())
+        .and_then(Seen::of)
+        .is_ok_and(|found| found.identity() == seen.identity())
+}
+
+/// A walk that ends where this directory is.
+struct Seek(Identity);
+
+#[derive(Debug)]
+struct IsThere;
+
+impl Display for IsThere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it is there")
     }
+}
+
+impl std::error::Error for IsThere {}
+
+impl Visit for Seek {
+    type State = ();
+
+    fn enter(
+        &self,
+        _fd: BorrowedFd<'_>,
+        _name: &CStr,
+        seen: &mut Seen,
+        _parent: Option<&Directory<()>>,
+    ) -> anyhow::Result<()> {
+        if seen.identity() == self.0 { Err(IsThere.into()) } else { Ok(()) }
+    }
+
+    fn wants_entries(&self, _directory: &Directory<()>) -> bool {
+        false
+    }
+
+    fn entry(&self, _directory: &Directory<()>, _name: &CStr, _seen: &Seen) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+/// Tells of everything in the root.
+fn each_entry(
+    target: &Target,
+    mut tell: impl FnMut(&CStr, &Seen) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    each_name(open_directory(&target.directory, c".")?, |name, _| {
+        match Seen::at(&target.directory, name) {
+            Ok(seen) => tell(name, &seen)?,
+            Err(Errno::ENOENT) => {}
+            Err(errno) => bail!("cannot look at {}/{}: {}", target.root, shown(name), errno.desc()),
+        }
+        Ok(true)
+    })
+}
+
+/// What of the shared root moves: all that is no user's, and not ours. Where it cannot be told whether a
+/// directory is a user's, nothing moves.
+fn names_of_root(target: &Target, people: &[Person]) -> anyhow::Result<Vec<(String, u64)>> {
+    let mut names = Vec::new();
+    let mut unsure = Vec::new();
+    each_entry(target, |name, seen| {
+        if name == STAGING_NAME || NOT_BUILT.contains(&name) || is_ours(name) {
+            return Ok(());
+        }
+        let text = tree::os(name).to_str().map(str::to_owned);
+        let is_cargos = text.as_deref().is_some_and(|name| CARGO_NAMES.contains(&name));
+        if !is_cargos {
+            if whose(target, people, name, seen)?.is_some() {
+                return Ok(());
+            }
+            if seen.kind == Kind::Directory && seen.uid != 0 && may_be_a_users(target, name, seen)? {
+                unsure.push(format!("{}/{} (uid {})", target.root, shown(name), seen.uid));
+                return Ok(());
+            }
+        }
+        let text = text
+            .ok_or_else(|| refused(format!("{}/{} is not UTF-8; move it away", target.root, shown(name))))?;
+        names.push((text, seen.inode));
+        Ok(())
+    })?;
+    if unsure.is_empty() {
+        return Ok(names);
+    }
+    unsure.sort_unstable();
+    Err(refused_for(
+        "these may be the own directories of users, of whom nobody has that name now; move away what is not to be \
+         migrated, and make root the owner of what is:",
+        &unsure,
+    ))
+}
+
+/// Whose own directory this is, as far as names tell: it is called as a login would call it, on whatever host,
+/// or as a user is called, or by a user's number. What is root's is nobody's, unless it has a developer's name.
+fn whose(target: &Target, people: &[Person], name: &CStr, seen: &Seen) -> anyhow::Result<Option<String>> {
+    let Some(name) = tree::os(name).to_str() else { return Ok(None) };
+    let unknown = |errno: Errno| anyhow!("cannot ask whose {}/{name} is: {}", target.root, errno.desc());
+    let owner = User::from_uid(seen.uid.into()).map_err(unknown)?;
+    let namesake = User::from_name(name).map_err(unknown)?;
+    let asked = [owner, namesake].into_iter().flatten().map(|user| (user.name, user.uid.as_raw()));
+    let listed = people.iter().map(|person| (person.name.clone(), person.uid));
+    let is_theirs = |(user, uid): &(String, u32)| {
+        let can_be = *uid != 0 && (seen.uid != 0 || *uid >= target.min_uid);
+        can_be
+            && (user == name
+                || uid.to_string() == name
+                || fits(&target.template.expand(user, *uid, ANY_HOST), name))
+    };
+    Ok(asked.chain(listed).find(is_theirs).map(|(user, _)| user))
+}
+
+/// Stands for a host's name: no name has it.
+const ANY_HOST: &str = "\0";
+
+/// Whether a name is what a template makes, whatever the host is called.
+fn fits(pattern: &str, name: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once(ANY_HOST) else { return pattern == name };
+    let Some(name) = name.strip_prefix(start) else { return false };
+    // A host's name has one letter at least.
+    name.char_indices().skip(1).any(|(at, _)| fits(rest, name.get(at..).unwrap_or_default()))
+        || (!name.is_empty() && rest.is_empty())
+}
+
+/// Whether a directory that has no user's name may be one's all the same: of someone who was renamed, or has
+/// left. Nobody else can enter it; or it is a target directory by itself, or an empty one; or nobody knows whose
+/// it is.
+fn may_be_a_users(target: &Target, name: &CStr, seen: &Seen) -> anyhow::Result<bool> {
+    if is_closed(seen) || User::from_uid(seen.uid.into())?.is_none() {
+        return Ok(true);
+    }
+    let directory = match open_directory(&target.directory, name) {
+        Ok(directory) => directory,
+        // A mount point: a volume of somebody's.
+        Err(Errno::EXDEV) => return Ok(true),
+        Err(errno) => bail!("cannot open {}/{}: {}", target.root, shown(name), errno.desc()),
+    };
+    Ok(Seen::at(&directory, c".rustc_info.json").is_ok() || is_empty_but_for(&directory, &[c"CACHEDIR.TAG"])?)
 }
 
 fn no_source(path: &Path, error: &dyn Display) -> anyhow::Error {
@@ -260,4 +488,17 @@ fn has_valid_tag(top: impl AsFd) -> anyhow::Result<bool> {
 /// A name as people see it.
 pub(super) fn shown(name: &CStr) -> String {
     tree::os(name).to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_fits_its_template_on_any_host() {
+        assert!(fits("bob", "bob") && !fits("bob", "bobby") && !fits("bob", ""));
+        assert!(fits("bob@\0", "bob@one") && !fits("bob@\0", "bob@") && !fits("bob@\0", "bobby@one"));
+        assert!(fits("\0-2002", "one-2002") && !fits("\0-2002", "-2002") && !fits("\0-2002", "one-20021"));
+        assert!(fits("\0.bob.\0", "a.bob.b") && fits("\0bob", "bobbob") && !fits("\0.bob.\0", "a.bob."));
+    }
 }

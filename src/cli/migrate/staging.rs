@@ -5,7 +5,7 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use anyhow::{Context, anyhow, bail};
 use nix::errno::Errno;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::source::shown;
 use super::{Stopped, Target, refused};
 use crate::ffi;
-use crate::tree::{Seen, each_name, open_directory, open_file};
+use crate::tree::{Directory, Identity, Seen, Visit, each_name, open_directory, open_file, walk};
 
 /// What the names of these directories start with.
 const PREFIX: &str = ".migrate-";
@@ -31,6 +31,15 @@ const SCRATCH: &CStr = c"scratch";
 /// The times that changed directories had.
 pub(super) const TIMES: &CStr = c"times";
 
+/// What was copied, as it was then.
+const RECORDS: &CStr = c"copied";
+
+/// No state is longer, in bytes: it names what moves of a shared root.
+const MAX_STATE: u64 = 16 * 1024 * 1024;
+
+/// How the names of files in it end that have been replaced by copies.
+pub(super) const ORIGINAL: &[u8] = b".old";
+
 const STATE: &CStr = c"state";
 const NEW_STATE: &CStr = c"state.new";
 
@@ -43,7 +52,7 @@ pub(super) enum Phase {
     Settle,
     /// It is about to appear at its name, or has.
     Publish,
-    /// It has its name; what it was copied from is to go, once it is known that nobody changed it.
+    /// It has its name; what it was copied from may go, if it is known that nobody changed it.
     Compare,
     /// It is going.
     Remove,
@@ -99,10 +108,12 @@ pub(super) struct State {
     pub(super) uid: u32,
     pub(super) way: Way,
     pub(super) phase: Phase,
-    /// The inode of the tree: of the source that is to be renamed, then of what is to be published.
-    pub(super) inode: u64,
-    /// When the source of a copy was complete, by its file system's own clock.
-    pub(super) sealed: (i64, u32),
+    /// Which directory the source is: another one may have its path by now.
+    pub(super) source: Identity,
+    /// Of the shared root, what moves: names and inodes.
+    pub(super) names: Vec<(String, u64)>,
+    /// The inode of the tree that is to be published.
+    pub(super) tree: u64,
     /// Whether the old path is to become a link to the new one.
     pub(super) leave_link: bool,
 }
@@ -110,9 +121,10 @@ pub(super) struct State {
 impl State {
     fn to_json(&self) -> Value {
         json!({
-            "schema": 1, "from": self.from, "given": self.given, "user": self.user, "uid": self.uid,
-            "way": self.way.word(), "phase": self.phase.word(), "inode": self.inode,
-            "sealed": [self.sealed.0, self.sealed.1], "leave_link": self.leave_link,
+            "schema": 2, "from": self.from, "given": self.given, "user": self.user, "uid": self.uid,
+            "way": self.way.word(), "phase": self.phase.word(), "device": self.source.device,
+            "inode": self.source.inode, "born": self.source.born, "names": self.names, "tree": self.tree,
+            "leave_link": self.leave_link,
         })
     }
 
@@ -121,8 +133,9 @@ impl State {
         let number = |key: &str| value.get(key)?.as_u64();
         let phase = text("phase")?;
         let way = text("way")?;
-        let sealed = value.get("sealed")?;
-        (number("schema")? == 1).then_some(())?;
+        let small = |key: &str, index: usize| u32::try_from(value.get(key)?.get(index)?.as_u64()?).ok();
+        let name = |name: &Value| Some((name.get(0)?.as_str()?.to_owned(), name.get(1)?.as_u64()?));
+        (number("schema")? == 2).then_some(())?;
         Some(Self {
             from: text("from")?,
             given: text("given")?,
@@ -130,8 +143,13 @@ impl State {
             uid: number("uid")?.try_into().ok()?,
             way: WAYS.iter().find(|(_, word)| *word == way)?.0,
             phase: PHASES.iter().find(|(_, word)| *word == phase)?.0,
-            inode: number("inode")?,
-            sealed: (sealed.get(0)?.as_i64()?, sealed.get(1)?.as_u64()?.try_into().ok()?),
+            source: Identity {
+                device: (small("device", 0)?, small("device", 1)?),
+                inode: number("inode")?,
+                born: (value.get("born")?.get(0)?.as_i64()?, small("born", 1)?),
+            },
+            names: value.get("names")?.as_array()?.iter().map(name).collect::<Option<_>>()?,
+            tree: number("tree")?,
             leave_link: value.get("leave_link")?.as_bool()?,
         })
     }
@@ -221,7 +239,7 @@ impl Staging {
             Err(errno) => return Err(anyhow!("cannot read {}/state: {}", self.path, errno.desc())),
         };
         let mut text = String::new();
-        File::from(file).take(64 * 1024).read_to_string(&mut text)?;
+        File::from(file).take(MAX_STATE).read_to_string(&mut text)?;
         let state = serde_json::from_str(&text).ok().and_then(|value| State::from_json(&value));
         let unknown = || format!("{}/state is not what this version of cargo-targetctl writes", self.path);
         Ok(Some(state.with_context(unknown)?))
@@ -246,16 +264,48 @@ impl Staging {
         }
     }
 
-    /// Removes what was needed on the way.
+    /// Whether there is a tree, or a part of one.
+    pub(super) fn has_tree(&self) -> bool {
+        Seen::at(&self.fd, TREE).is_ok()
+    }
+
+    /// A file for what is copied, as it was then.
+    pub(super) fn new_records(&self) -> anyhow::Result<File> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        Ok(File::from(openat(&self.fd, RECORDS, flags, Mode::S_IRUSR | Mode::S_IWUSR)?))
+    }
+
+    pub(super) fn open_records(&self) -> anyhow::Result<File> {
+        let records = open_file(&self.fd, RECORDS)
+            .map_err(|errno| anyhow!("cannot read {}/copied: {}", self.path, errno.desc()))?;
+        Ok(File::from(records))
+    }
+
+    /// Removes a copy that was not finished.
+    pub(super) fn remove_copy(&self) -> anyhow::Result<()> {
+        self.empty_scratch()?;
+        remove_if_there(&self.fd, RECORDS)?;
+        match open_directory(&self.fd, TREE) {
+            Ok(tree) => {
+                walk(&tree, &format!("{}/tree", self.path), &RemoveAll)?;
+                Ok(unlinkat(&self.fd, TREE, UnlinkatFlags::RemoveDir)?)
+            }
+            Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Removes what was needed on the way. What keeps an inode's number from being given anew goes last.
     pub(super) fn empty_scratch(&self) -> anyhow::Result<()> {
         match open_directory(&self.fd, SCRATCH) {
             Ok(scratch) => {
-                let mut names = Vec::new();
+                let (mut first, mut last) = (Vec::new(), Vec::new());
                 each_name(&scratch, |name, _| {
-                    names.push(name.to_owned());
+                    let list = if name.to_bytes().ends_with(ORIGINAL) { &mut last } else { &mut first };
+                    list.push(name.to_owned());
                     Ok(true)
                 })?;
-                for name in names {
+                for name in first.into_iter().chain(last) {
                     unlinkat(&scratch, name.as_c_str(), UnlinkatFlags::NoRemoveDir)?;
                 }
                 unlinkat(&self.fd, SCRATCH, UnlinkatFlags::RemoveDir)?;
@@ -269,6 +319,7 @@ impl Staging {
     /// Removes the directory: everything was done, or nothing.
     pub(super) fn remove(self, target: &Target) -> anyhow::Result<()> {
         self.empty_scratch()?;
+        remove_if_there(&self.fd, RECORDS)?;
         remove_if_there(&self.fd, NEW_STATE)?;
         remove_if_there(&self.fd, STATE)?;
         match unlinkat(&target.directory, self.name.as_c_str(), UnlinkatFlags::RemoveDir) {
@@ -282,5 +333,31 @@ fn remove_if_there(directory: &OwnedFd, name: &CStr) -> anyhow::Result<()> {
     match unlinkat(directory, name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Removes all there is in a tree that is root's alone.
+struct RemoveAll;
+
+impl Visit for RemoveAll {
+    type State = ();
+
+    fn enter(
+        &self,
+        _fd: BorrowedFd<'_>,
+        _name: &CStr,
+        _seen: &mut Seen,
+        _parent: Option<&Directory<()>>,
+    ) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn entry(&self, directory: &Directory<()>, name: &CStr, _seen: &Seen) -> anyhow::Result<()> {
+        Ok(unlinkat(directory, name, UnlinkatFlags::NoRemoveDir)?)
+    }
+
+    fn leave(&self, directory: &Directory<()>) -> anyhow::Result<()> {
+        let Some(parent) = directory.parent() else { return Ok(()) };
+        Ok(unlinkat(parent, directory.name(), UnlinkatFlags::RemoveDir)?)
     }
 }

@@ -1,20 +1,24 @@
 //! Looking first: what is in the tree, whose it is, and what will be done about it. Nothing is changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use nix::fcntl::readlinkat;
+use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
+use nix::sys::stat::Mode;
 
 use super::busy::Locks;
 use super::outputs::{self, Rewrite};
-use super::settle::{Acls, Links};
+use super::settle::{Links, has_acls};
 use super::source::Source;
-use super::{Target, refused_for};
-use crate::tree::{Directory, Kind, Seen, Visit, walk};
+use super::{Target, guard, refused, refused_for};
+use crate::cli::accounts::Person;
+use crate::cli::init;
+use crate::mounts::Mounts;
+use crate::tree::{Directory, Identity, Kind, Seen, Visit, walk};
 
 /// How many examples of a kind are kept.
 const EXAMPLES: usize = 5;
@@ -60,11 +64,15 @@ pub(super) struct Facts {
     pub(super) set_id: Sample,
     pub(super) set_gid_directories: u64,
     pub(super) special: Sample,
+    /// Immutable, or append-only: neither owner nor name of these can be changed.
+    fixed: Sample,
     /// Of directories: files get theirs from these.
     pub(super) acls: Sample,
     /// Names of files that have names outside the tree too.
     pub(super) linked_outside: u64,
     pub(super) absolute_symlinks: Sample,
+    /// Relative ones that lead out of the tree.
+    pub(super) leaving_symlinks: Sample,
     /// Build scripts' outputs that name the old path.
     pub(super) outputs: u64,
     /// Files that the user may not read, among those with several names.
@@ -82,15 +90,31 @@ pub(super) fn look(
     rewrite: &Rewrite,
     locks: &Locks,
     own_only: Option<u32>,
+    forbidden: &Forbidden,
 ) -> anyhow::Result<Facts> {
     let Some(found) = &source.there else { return Ok(Facts::default()) };
-    let survey =
-        Survey { source, target, rewrite, locks, own_only, links: Links::default(), facts: Mutex::default() };
+    let survey = Survey {
+        source,
+        target,
+        rewrite,
+        locks,
+        own_only,
+        forbidden,
+        links: Links::default(),
+        facts: Mutex::default(),
+    };
     walk(&found.top, &source.path, &survey)?;
     let mut facts = survey.facts.into_inner().unwrap_or_else(PoisonError::into_inner);
     facts.linked_outside = survey.links.names_outside();
     facts.unreadable.retain(|(seen, _)| survey.links.is_complete(seen) == Some(false));
-    for sample in [&mut facts.set_id, &mut facts.special, &mut facts.acls, &mut facts.absolute_symlinks] {
+    for sample in [
+        &mut facts.set_id,
+        &mut facts.special,
+        &mut facts.fixed,
+        &mut facts.acls,
+        &mut facts.absolute_symlinks,
+        &mut facts.leaving_symlinks,
+    ] {
         // Two threads found them.
         sample.paths.sort_unstable();
     }
@@ -98,6 +122,12 @@ pub(super) fn look(
         return Err(refused_for(
             "devices, FIFOs and sockets are no part of a build; remove them, or move them away:",
             &facts.special.paths,
+        ));
+    }
+    if facts.fixed.count > 0 {
+        return Err(refused_for(
+            "these are immutable or append-only, so that their owner cannot be changed; run chattr -i -a on them:",
+            &facts.fixed.paths,
         ));
     }
     if !facts.unreadable.is_empty() && own_only.is_none() {
@@ -121,8 +151,37 @@ struct Survey<'a> {
     rewrite: &'a Rewrite,
     locks: &'a Locks,
     own_only: Option<u32>,
+    forbidden: &'a Forbidden,
     links: Links,
     facts: Mutex<Facts>,
+}
+
+/// Directories that no tree may contain, and what they are.
+pub(super) type Forbidden = HashMap<Identity, String>;
+
+/// The shared root and what is in it that does not move, homes, and the system's directories.
+pub(super) fn forbidden(target: &Target, people: &[Person]) -> anyhow::Result<Forbidden> {
+    let mut forbidden = Forbidden::new();
+    let mounts = Mounts::read();
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut add = |path: &str, what: &dyn Fn() -> String| {
+        // A home on a server that is dead would be waited for without end, and is in no tree of this host's.
+        if mounts.are_local_up_to(path) {
+            if let Ok(seen) = openat(AT_FDCWD, path, flags, Mode::empty()).and_then(Seen::of) {
+                forbidden.entry(seen.identity()).or_insert_with(what);
+            }
+        }
+    };
+    for path in init::SYSTEM.iter().chain(&init::SYSTEM_BELOW_VAR).chain(&init::SYSTEM_TREES).chain(&["/"]) {
+        add(path, &|| format!("the system's {path}"));
+    }
+    for person in people {
+        if let Some(home) = person.home.to_str() {
+            add(home, &|| format!("the home directory of {}, {home}", person.name));
+        }
+    }
+    forbidden.insert(Seen::of(&target.directory)?.identity(), format!("the shared root {}", target.root));
+    Ok(forbidden)
 }
 
 /// What is found in one directory, added to the rest when it was read.
@@ -150,6 +209,9 @@ impl Survey<'_> {
                 _ => facts.set_id.add(path),
             }
         }
+        if seen.is_fixed {
+            facts.fixed.add(path);
+        }
         if self.own_only.is_some_and(|own| own != seen.uid) {
             for name in path().components() {
                 if let Some(hash) = unit_hash(name.as_os_str().as_encoded_bytes()) {
@@ -172,18 +234,24 @@ impl Visit for Survey<'_> {
     ) -> anyhow::Result<Found> {
         let mut facts = Facts { directories: 1, ..Facts::default() };
         let path = || parent.map(|parent| parent.path_of(name)).unwrap_or_default();
+        if let Some(what) =
+            self.forbidden.get(&seen.identity()).filter(|_| !self.source.is_root || parent.is_some())
+        {
+            let place = Path::new(&self.source.path).join(path());
+            return Err(refused(format!("{} is {what}", place.display())));
+        }
         // The shared root itself stays.
         if parent.is_some() || !self.source.is_root {
             self.count(&mut facts, seen, true, &path);
         }
-        if Acls::of_directory(fd)? {
+        if has_acls(fd)? {
             facts.acls.add(path);
         }
         Ok(Found { facts: Mutex::new(facts), is_script: AtomicBool::new(false) })
     }
 
     fn admits(&self, directory: &Directory<Found>, name: &CStr) -> bool {
-        !directory.is_top() || self.source.moves(self.target, name)
+        !directory.is_top() || self.source.admits(name)
     }
 
     fn entry(&self, directory: &Directory<Found>, name: &CStr, seen: &Seen) -> anyhow::Result<()> {
@@ -196,8 +264,11 @@ impl Visit for Survey<'_> {
             Kind::Special => facts.special.add(path),
             Kind::Symlink => {
                 facts.symlinks += 1;
-                if readlinkat(directory, name).is_ok_and(|to| Path::new(&to).is_absolute()) {
+                let leads_to = readlinkat(directory, name)?;
+                if Path::new(&leads_to).is_absolute() {
                     facts.absolute_symlinks.add(path);
+                } else if leaves(&path(), Path::new(&leads_to)) {
+                    facts.leaving_symlinks.add(path);
                 }
             }
             Kind::File => {
@@ -246,7 +317,9 @@ impl Facts {
             (&mut self.set_id, other.set_id),
             (&mut self.special, other.special),
             (&mut self.acls, other.acls),
+            (&mut self.fixed, other.fixed),
             (&mut self.absolute_symlinks, other.absolute_symlinks),
+            (&mut self.leaving_symlinks, other.leaving_symlinks),
         ] {
             sum.count += sample.count;
             let room = EXAMPLES.saturating_sub(sum.paths.len());
@@ -263,13 +336,23 @@ impl Facts {
     }
 }
 
+/// Whether a relative link at this path leads above the top, as far as its text tells.
+fn leaves(link: &Path, leads_to: &Path) -> bool {
+    let mut depth = link.components().count().saturating_sub(1);
+    for component in leads_to.components() {
+        match component {
+            Component::ParentDir if depth == 0 => return true,
+            Component::ParentDir => depth -= 1,
+            Component::Normal(_) => depth += 1,
+            _ => {}
+        }
+    }
+    false
+}
+
 /// The hash in the name of something that belongs to one unit of a build: `syn-0123456789abcdef`.
 pub(super) fn unit_hash(name: &[u8]) -> Option<&[u8]> {
     let stem = name.split(|&byte| byte == b'.').next()?;
     let hash = stem.rsplit(|&byte| byte == b'-').next()?;
     (hash.len() == 16 && hash.len() < stem.len() && hash.iter().all(u8::is_ascii_hexdigit)).then_some(hash)
-}
-
-fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
