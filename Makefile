@@ -37,10 +37,10 @@ INSTALLED_FISH := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/cargo-targ
 CONF := $(DESTDIR)/etc/security/cargo-target.conf
 PAM_D := $(DESTDIR)/etc/pam.d
 
-.PHONY: help build install uninstall demo check soak clean
+.PHONY: help build install uninstall demo check soak bench-migrate clean
 
 help: ## print the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 define build-module
 $(CARGO) rustc --locked --release --lib --crate-type cdylib --no-default-features
@@ -178,6 +178,10 @@ soak: ## the long forms of the attacks, faults, crowds and fuzzing
 	[[ $$EUID -eq 0 ]] || sudo -v
 	$(build-module)
 	$(CARGO) test --locked --test integration -- --ignored --nocapture --test-threads=1 soak_
+
+bench-migrate: ## measure migrate beside mv, chown and cp (10 GB of disk, some minutes)
+	@$(build-tool)
+	CARGO_TARGET_DIR='$(TARGET_DIR)' exec benches/migrate
 
 clean: ## remove what was built
 	@$(CARGO) clean

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -191,6 +192,20 @@ pub(crate) fn migrate(arguments: &str) -> Output {
     let mut command = Command::new(TOOL);
     command.arg("migrate").args(arguments.split_whitespace()).stdin(Stdio::null());
     command.output().unwrap()
+}
+
+/// A migration that is killed at the so-many-th call of this name.
+#[track_caller]
+fn killed(place: &str, call: &str, when: u32) {
+    let output = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
+        .args(["-e", &format!("inject={call}:signal=SIGKILL:when={when}"), TOOL, "migrate"])
+        .args(["--from", place, "--to-user", "alice", "--yes"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.signal() == Some(9) || output.status.code() == Some(137), "{}", text_of(&output));
+    assert!(Path::new(&format!("{ROOT}/.migrate-alice/state")).exists());
 }
 
 /// What stands at a path of a tree.
@@ -390,9 +405,10 @@ sandboxed! {
             assert!(!Path::new(&format!("{ROOT}/.migrate-alice")).exists(), "{what}");
         };
 
-        // 1. The same file system; the link leads old settings to the new place.
+        // 1. The same file system, killed on the way; the link leads old settings to the new place.
+        killed(SHARED, "fchown", 40);
         let printed = succeeded(&migrate(&format!("--from {SHARED} --to-user alice --yes")));
-        assert!(printed.contains("what bob built will run as alice"), "{printed}");
+        assert!(printed.contains("was begun and not finished"), "{printed}");
         is_moved("rename");
         assert_eq!(fs::read_link(SHARED).unwrap(), Path::new(&alices));
         let fresh = team.is_fresh("rename");
@@ -406,8 +422,9 @@ sandboxed! {
         run("mkdir /srv/disk");
         Team::again();
         run(&format!("rm -rf {SHARED}; mkdir {SHARED}; mount -t tmpfs none {SHARED}; chmod 2775 {SHARED}; cp -a {MASTER}/. {SHARED}"));
+        killed(SHARED, "mkdirat", 40);
         let printed = succeeded(&migrate(&format!("--from {SHARED} --to-user alice --yes --json")));
-        assert!(printed.contains("\"way\": \"copy\"") && printed.contains("mount point"), "{printed}");
+        assert!(printed.contains("\"resumed\": true") && printed.contains("\"way\": \"copy\"") && printed.contains("mount point"), "{printed}");
         is_moved("copy");
         assert_eq!(fs::read_dir(SHARED).unwrap().count(), 0);
         run(&format!("umount {SHARED}; rmdir {SHARED}"));

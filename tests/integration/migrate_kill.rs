@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::migrate::{Item, ROOT, as_owned_by, assert_same, manifest, migrate, run};
 use crate::sandbox::{TOOL, User, append, print_figures, sandboxed, text_of};
@@ -176,69 +176,5 @@ sandboxed! {
     #[ignore = "long: make soak"]
     fn soak_killed_at_a_hundred_points() {
         kill(5_000, 100);
-    }
-
-    /// As large as a team's: against what an administrator would type, on the same tree in turns; then across
-    /// file systems against cp.
-    #[ignore = "long: make soak"]
-    fn soak_speed_against_coreutils() {
-        User::developer("alice", 2001).add();
-        User::developer("bob", 2002).add();
-        fs::create_dir(ROOT).unwrap();
-        append("/etc/security/cargo-target.conf", &format!("root = {ROOT}\n"));
-        // 3,000 units of 20 files each, as cargo lays them out: 60,000 files.
-        run("mkdir -p /srv/image; truncate -s 6G /srv/image/ext4; mkfs.ext4 -q /srv/image/ext4; mkdir -p /srv/disk; mount -o loop /srv/image/ext4 /srv/disk; \
-             mkdir -p /srv/disk/tree/debug/deps; cd /srv/disk/tree; touch debug/.cargo-lock .rustc_info.json; head -c 4096 /dev/urandom >/tmp/block; \
-             for d in $(seq 3000); do mkdir -p debug/.fingerprint/p$d debug/build/p$d/out; for f in $(seq 16); do cp /tmp/block debug/build/p$d/out/f$f; done; \
-             cp /tmp/block debug/deps/p$d.d; cp /tmp/block debug/.fingerprint/p$d/lib; cp /tmp/block debug/.fingerprint/p$d/dep; cp /tmp/block debug/.fingerprint/p$d/invoked; done; \
-             mkdir /srv/disk/root; sed -i 's,^root.*,root = /srv/disk/root,' /etc/security/cargo-target.conf");
-        let prepare = || run("cd /; rm -rf /srv/disk/tree.* /srv/disk/root/.m*; [ -d /srv/disk/tree ] || mv /srv/disk/root/alice /srv/disk/tree; chown -R bob:workspace /srv/disk/tree; chmod -R g+w /srv/disk/tree; chmod -R g+s /srv/disk/tree; sync");
-        let time = |work: &mut dyn FnMut()| {
-            let begin = Instant::now();
-            work();
-            begin.elapsed()
-        };
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..5 {
-            prepare();
-            ours.push(time(&mut || {
-                let output = migrate("--from /srv/disk/tree --to-user alice --yes");
-                assert!(output.status.success(), "{}", text_of(&output));
-            }));
-            run("rm -f /srv/disk/tree");
-            prepare();
-            theirs.push(time(&mut || {
-                run("mv /srv/disk/tree /srv/disk/root/alice; chown -R alice:alice /srv/disk/root/alice; chmod -R go-w,ug-s /srv/disk/root/alice");
-            }));
-        }
-        let median = |times: &mut Vec<Duration>| {
-            times.sort_unstable();
-            times[times.len() / 2]
-        };
-        let (ours, theirs) = (median(&mut ours), median(&mut theirs));
-        let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
-        print_figures(&format!("migrate, 60,000 files, ext4: {ours:.2?}; mv + chown -R + chmod -R: {theirs:.2?}; ratio {ratio:.2}"));
-        assert!(ratio < 4.0, "{ratio}");
-
-        // To another file system, and the same by cp.
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        run("sed -i 's,^root.*,root = /srv/cargo-target,' /etc/security/cargo-target.conf");
-        for _ in 0..3 {
-            prepare();
-            run("cp -a /srv/disk/tree /srv/disk/tree.copy; rm -rf /srv/cargo-target/alice; sync");
-            ours.push(time(&mut || {
-                let output = migrate("--from /srv/disk/tree.copy --to-user alice --yes");
-                assert!(output.status.success(), "{}", text_of(&output));
-            }));
-            run("rm -rf /srv/cargo-target/alice /srv/disk/tree.copy; cp -a /srv/disk/tree /srv/disk/tree.copy; sync");
-            theirs.push(time(&mut || {
-                run("cp -a /srv/disk/tree.copy /srv/cargo-target/alice; chown -R alice:alice /srv/cargo-target/alice; chmod -R go-w,ug-s /srv/cargo-target/alice; rm -rf /srv/disk/tree.copy");
-            }));
-        }
-        let (ours, theirs) = (median(&mut ours), median(&mut theirs));
-        let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
-        print_figures(&format!("migrate, 60,000 files, ext4 to tmpfs: {ours:.2?}; cp -a + chown -R + chmod -R + rm -r: {theirs:.2?}; ratio {ratio:.2}"));
-        run("umount /srv/disk");
-        assert!(ratio < 4.0, "{ratio}");
     }
 }

@@ -201,23 +201,19 @@ impl<'a> Settle<'a> {
         }
         let file =
             open_known_file(&directory, name).map_err(|errno| anyhow!("cannot open it: {}", errno.desc()))?;
-        let mut mode = seen.mode;
         if is_others {
             fchown(&file, uid, gid).map_err(not_given)?;
             self.done.given.fetch_add(1, Ordering::Relaxed);
-            // Up to now its owner could have changed the mode, through a descriptor.
-            if seen.uid != 0 && seen.uid != self.owner().uid {
-                mode = Seen::of(&file)?.mode;
-            }
         }
-        if ffi::has_attribute(&file, ACLS[0])? {
+        let has_acl = ffi::has_attribute(&file, ACLS[0])?;
+        if has_acl {
             ffi::remove_attribute(&file, ACLS[0])?;
-            mode = Seen::of(&file)?.mode;
             self.done.acls.fetch_add(1, Ordering::Relaxed);
         }
-        if mode & !KEPT != 0 {
-            fchmod(&file, Mode::from_bits_truncate(mode & KEPT))?;
-            self.done.modes.fetch_add(1, Ordering::Relaxed);
+        // Until a moment ago its owner could have changed the mode, through a descriptor.
+        if is_others || has_acl || seen.mode & !KEPT != 0 {
+            fchmod(&file, Mode::from_bits_truncate(seen.mode & KEPT))?;
+            self.done.modes.fetch_add(u64::from(seen.mode & !KEPT != 0), Ordering::Relaxed);
         }
         // Now nobody else can open it for writing any more; who has it so still?
         Ok(self.is_fresh || !ffi::may_have_writers(&file))
