@@ -298,7 +298,8 @@ fn go_on(source: &mut Source, pending: &staging::Pending, arguments: &Arguments)
 
 /// Whether the directory that was judged is the one that is held.
 fn is_still_the_root(target: &Target) -> anyhow::Result<()> {
-    let judged = SharedRoot::open(&target.root, Patience::Wait(&Mounts::read()));
+    let mounts = Mounts::on_the_way_to(target.root.as_str());
+    let judged = SharedRoot::open(&target.root, Patience::Wait(&mounts));
     let judged = judged.map_err(|error| anyhow!("{}", Stop::Root(target.root.clone(), error)))?;
     if crate::tree::Seen::of(&judged)?.identity() != crate::tree::Seen::of(&target.directory)?.identity() {
         bail!("{} was replaced a moment ago; see who does that", target.root);

@@ -457,8 +457,11 @@ fn is_roots_alone(path: &Path) -> bool {
         return true;
     }
     let path = path.to_str().and_then(|path| RootPath::parse(path).ok());
-    path.and_then(|path| SharedRoot::open(&path, Patience::Wait(&Mounts::read())).ok())
-        .is_some_and(|root| root.only_root_writes())
+    path.and_then(|path| {
+        let mounts = Mounts::on_the_way_to(path.as_str());
+        SharedRoot::open(&path, Patience::Wait(&mounts)).ok()
+    })
+    .is_some_and(|root| root.only_root_writes())
 }
 
 fn looks_like_a_target_directory(top: &OwnedFd) -> anyhow::Result<bool> {

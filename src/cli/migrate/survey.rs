@@ -162,11 +162,10 @@ pub(super) type Forbidden = HashMap<Identity, String>;
 /// The shared root and what is in it that does not move, homes, and the system's directories.
 pub(super) fn forbidden(target: &Target, people: &[Person]) -> anyhow::Result<Forbidden> {
     let mut forbidden = Forbidden::new();
-    let mounts = Mounts::read();
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut add = |path: &str, what: &dyn Fn() -> String| {
         // A home on a server that is dead would be waited for without end, and is in no tree of this host's.
-        if mounts.are_local_up_to(path) {
+        if Mounts::on_the_way_to(path).are_local_up_to(path) {
             if let Ok(seen) = openat(AT_FDCWD, path, flags, Mode::empty()).and_then(Seen::of) {
                 forbidden.entry(seen.identity()).or_insert_with(what);
             }
