@@ -79,6 +79,39 @@ $ install -d -o alice -g alice -m 0700 /srv/cargo-target/alice; touch /srv/cargo
 cargo-targetctl: refused: /srv/cargo-target/alice exists and is not empty; add --set-aside to keep it beside as .set-aside-alice-<date>
 cargo-targetctl: nothing was changed
 
+$ mount --bind /srv/cargo-target /opt; cargo-targetctl migrate --from /opt --to-user alice --yes; umount /opt
+cargo-targetctl: refused: /opt is the shared root, mounted once more; name it by its own path: --from /srv/cargo-target
+cargo-targetctl: nothing was changed
+
+$ install -d -o 2099 -m 0700 /srv/cargo-target/left; mkdir /srv/cargo-target/debug; touch -d @1700000000 /srv/cargo-target/debug/.cargo-lock; cargo-targetctl migrate --from /srv/cargo-target --to-user alice --yes; rm -r /srv/cargo-target/left
+cargo-targetctl: refused: these may be the own directories of users, of whom nobody has that name now; move away what is not to be migrated, and make root the owner of what is: /srv/cargo-target/left (uid 2099)
+cargo-targetctl: nothing was changed
+
+$ cargo-targetctl migrate --from /srv/cargo-target --to-user alice --dry-run; rm -r /srv/cargo-target/debug
+/srv/cargo-target becomes alice's /srv/cargo-target/alice
+    1 file, 2 directories, 0 symbolic links; 0.0 KiB on the disk
+    owners: root 2 (0.0 KiB)
+    last built by root, 2023-11-14 22:13 UTC
+    stays where it is: bob (bob's)
+    how: renamed, then made the user's where it is
+    stays to be done by cargo: the first edit of each workspace crate redoes its code generation
+note: what root built will run as alice from now on, build scripts and proc-macros included
+
+$ mkdir /srv/ro; mount -t tmpfs -o ro none /srv/ro; cargo-targetctl migrate --from /srv/ro --to-user alice --yes --force; umount /srv/ro
+cargo-targetctl: refused: /srv/ro lies on a file system that is mounted read-only
+cargo-targetctl: nothing was changed
+
+$ mkdir /srv/far; mount -t tmpfs none /srv/far; mkdir -p /srv/far/debug; touch /srv/far/debug/.cargo-lock; truncate -s 2M /srv/far/debug/hole; touch -hd @1700000000 /srv/far/debug/* /srv/far/debug; cargo-targetctl migrate --from /srv/far --to-user alice --dry-run 2>&1 | sed 's/[0-9.]* [KMGT]iB free/N free/'; umount /srv/far
+/srv/far becomes alice's /srv/cargo-target/alice
+    2 files, 2 directories, 0 symbolic links; 0.0 KiB on the disk
+    owners: root 4 (0.0 KiB)
+    last built by root, 2023-11-14 22:13 UTC
+    how: copied, since it is on another file system: 0.0 KiB needed, N free; the old one is removed last
+    lose the write permission of group or others: 1
+    stays to be done by cargo: the first edit of each workspace crate redoes its code generation
+note: what root built will run as alice from now on, build scripts and proc-macros included
+note: /srv/far is a mount point: it is emptied, and stays
+
 # Somebody is at work there.
 $ bash -c 'exec 9</srv/shared/debug/.cargo-lock; flock 9; exec sleep 60' & sleep 0.5; cargo-targetctl migrate --from /srv/shared --to-user alice --dry-run 2>&1 | sed 's/process [0-9]*/process N/'; kill $!; wait
 cargo-targetctl: busy: process N of root (sleep 60) has /srv/shared/debug/.cargo-lock open
@@ -151,6 +184,7 @@ $ cargo-targetctl migrate --from /srv/shared --to-user alice --dry-run --json | 
       "count": 0,
       "examples": []
     },
+    "stays": [],
     "symlinks": 1,
     "writable_by_others": 13
   },

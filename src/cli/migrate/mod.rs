@@ -232,6 +232,15 @@ fn migrate(
                 source.path, target.root
             )));
         }
+        let free = free_space(&target)?;
+        if way == Way::Copy && free < facts.bytes && pending.is_none() {
+            return Err(refused(format!(
+                "a copy needs {}, and {} has {} left",
+                report::size(facts.bytes),
+                target.root,
+                report::size(free)
+            )));
+        }
         report.survey(&source, &target, &facts, way, processes.inside)?;
         report.facts = Some(facts);
     }

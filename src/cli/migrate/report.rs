@@ -112,6 +112,9 @@ impl Report {
         if let Some(((seconds, _), uid)) = facts.newest {
             say(format!("last built by {}, {}", user_name(uid), date(seconds)));
         }
+        if !source.stays.is_empty() {
+            say(format!("stays where it is: {}", source.stays.join(", ")));
+        }
         let free = free_space(target)?;
         say(match way {
             Way::Rename | Way::RenameEach => "how: renamed, then made the user's where it is".into(),
@@ -173,7 +176,7 @@ impl Report {
             "linked_outside": facts.linked_outside,
             "absolute_symlinks": sample(&facts.absolute_symlinks),
             "leaving_symlinks": sample(&facts.leaving_symlinks), "outputs_naming_the_old_path": facts.outputs,
-            "free_bytes": free,
+            "free_bytes": free, "stays": source.stays,
         });
         Ok(())
     }

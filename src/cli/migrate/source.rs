@@ -52,6 +52,8 @@ pub(super) struct Source {
     pub(super) parent_is_roots: bool,
     /// Of the shared root, the names that move, and their inodes.
     pub(super) names: Option<BTreeMap<String, u64>>,
+    /// And what does not, since it is somebody's.
+    pub(super) stays: Vec<String>,
 }
 
 /// The tree, open.
@@ -119,6 +121,7 @@ impl Source {
             given: text(&given)?,
             is_root,
             names: None,
+            stays: Vec::new(),
             parent_is_roots: is_roots_alone(&parent),
             path: path_text,
             parent: fd,
@@ -162,7 +165,7 @@ impl Source {
             )));
         }
         if self.is_root {
-            let names = names_of_root(target, people)?;
+            let names = names_of_root(target, people, &mut self.stays)?;
             if names.is_empty() {
                 return Err(refused(format!("there is nothing in {} but users' own directories", self.path)));
             }
@@ -366,7 +369,11 @@ fn each_entry(
 
 /// What of the shared root moves: all that is no user's, and not ours. Where it cannot be told whether a
 /// directory is a user's, nothing moves.
-fn names_of_root(target: &Target, people: &[Person]) -> anyhow::Result<Vec<(String, u64)>> {
+fn names_of_root(
+    target: &Target,
+    people: &[Person],
+    stays: &mut Vec<String>,
+) -> anyhow::Result<Vec<(String, u64)>> {
     let mut names = Vec::new();
     let mut unsure = Vec::new();
     each_entry(target, |name, seen| {
@@ -376,7 +383,8 @@ fn names_of_root(target: &Target, people: &[Person]) -> anyhow::Result<Vec<(Stri
         let text = tree::os(name).to_str().map(str::to_owned);
         let is_cargos = text.as_deref().is_some_and(|name| CARGO_NAMES.contains(&name));
         if !is_cargos {
-            if whose(target, people, name, seen)?.is_some() {
+            if let Some(user) = whose(target, people, name, seen)? {
+                stays.push(format!("{} ({user}'s)", shown(name)));
                 return Ok(());
             }
             if seen.kind == Kind::Directory && seen.uid != 0 && may_be_a_users(target, name, seen)? {
@@ -389,6 +397,7 @@ fn names_of_root(target: &Target, people: &[Person]) -> anyhow::Result<Vec<(Stri
         names.push((text, seen.inode));
         Ok(())
     })?;
+    stays.sort_unstable();
     if unsure.is_empty() {
         return Ok(names);
     }
