@@ -466,7 +466,7 @@ fn what_is(root: &SharedRoot, name: &DirName) -> &'static str {
 }
 
 /// Writes the user's tag into a directory, or leaves none behind.
-fn write_tag(directory: &OwnedFd, owner: Owner) -> nix::Result<()> {
+pub(crate) fn write_tag(directory: &OwnedFd, owner: Owner) -> nix::Result<()> {
     // A write beyond RLIMIT_FSIZE raises SIGXFSZ, which ends the login; a module earlier in the stack may
     // have set one for the user.
     if getrlimit(Resource::RLIMIT_FSIZE)?.0 < TAG.len() as u64 {

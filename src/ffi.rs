@@ -150,6 +150,34 @@ pub(crate) fn has_attribute(file: impl AsFd, name: &CStr) -> nix::Result<bool> {
     }
 }
 
+/// statx(2) of a name in a directory, or with an empty one of the descriptor itself; no link is followed and
+/// no automount triggered.
+#[cfg(feature = "cli")]
+pub(crate) fn stat_at(directory: impl AsFd, name: &CStr) -> nix::Result<libc::statx> {
+    let flags = libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
+    let wanted = libc::STATX_BASIC_STATS | libc::STATX_BTIME | libc::STATX_MNT_ID;
+    let mut found = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the descriptor is open for as long as it is borrowed, `name` ends with a NUL, and there is room
+    // for the answer.
+    let code = unsafe {
+        libc::statx(directory.as_fd().as_raw_fd(), name.as_ptr(), flags, wanted, found.as_mut_ptr())
+    };
+    Errno::result(code)?;
+    // SAFETY: every field is a number, for which zeros are a value; the kernel wrote the rest.
+    Ok(unsafe { found.assume_init() })
+}
+
+/// Whether somebody else may be able to write to this file, which is open for reading: by a descriptor opened
+/// for writing, wherever it is (in another pid namespace, in a socket's queue, behind a mapping). A read lease
+/// (fcntl(2), `F_SETLEASE`) is given on a file that nobody has open for writing, and lasts until `file` is
+/// closed. Where the file system has no leases, the answer is that somebody may.
+#[cfg(feature = "cli")]
+pub(crate) fn may_have_writers(file: impl AsFd) -> bool {
+    // SAFETY: the descriptor is open for as long as it is borrowed, and the last argument is a number.
+    let code = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) };
+    Errno::result(code).is_err()
+}
+
 /// flock(2), without the panic that nix's guard has for a failing unlock: closing the file unlocks it.
 /// `operation` is of `LOCK_SH` or `LOCK_EX`; the call never waits.
 pub(crate) fn try_lock(file: impl AsFd, operation: c_int) -> nix::Result<()> {

@@ -23,3 +23,5 @@ pub mod policy;
 mod quoting;
 pub mod session;
 pub mod shared_root;
+#[cfg(feature = "cli")]
+mod tree;

@@ -53,7 +53,7 @@ pub(super) struct Arguments {
 }
 
 /// Directories of the system; nobody's cache belongs at these paths ...
-const SYSTEM: [&str; 21] = [
+pub(super) const SYSTEM: [&str; 21] = [
     "/bin",
     "/boot",
     "/dev",
@@ -78,10 +78,11 @@ const SYSTEM: [&str; 21] = [
 ];
 
 /// ... at these ...
-const SYSTEM_BELOW_VAR: [&str; 5] = ["/var/cache", "/var/lib", "/var/local", "/var/opt", "/var/tmp"];
+pub(super) const SYSTEM_BELOW_VAR: [&str; 5] =
+    ["/var/cache", "/var/lib", "/var/local", "/var/opt", "/var/tmp"];
 
 /// ... or anywhere below these.
-const SYSTEM_TREES: [&str; 27] = [
+pub(super) const SYSTEM_TREES: [&str; 27] = [
     "/bin",
     "/boot",
     "/dev",
@@ -170,14 +171,19 @@ struct Refused {
 
 /// What there is to do.
 #[derive(Debug, Default)]
-struct Plan {
-    changes: Vec<Change>,
+pub(super) struct Plan {
+    pub(super) changes: Vec<Change>,
     /// What a conf that has settings of its own lacks.
     conf_lines: Vec<String>,
     refused: Vec<Refused>,
 }
 
 impl Plan {
+    /// The first reason why nothing may be done.
+    pub(super) fn refusal(&self) -> Option<String> {
+        self.refused.first().map(|refused| refused.reason.clone())
+    }
+
     fn refuse(&mut self, reason: impl Into<String>, remedy: Vec<String>) {
         self.refused.push(Refused { reason: reason.into(), remedy });
     }
@@ -330,10 +336,7 @@ fn root_to_make(globals: &Globals, current: &Conf, plan: &mut Plan) -> anyhow::R
 /// Refuses directories that are somebody's.
 fn judge_place(root: &RootPath, everybody: &[Person], plan: &mut Plan) {
     let path = Path::new(root.as_str());
-    let is_system = SYSTEM.contains(&root.as_str())
-        || SYSTEM_BELOW_VAR.contains(&root.as_str())
-        || SYSTEM_TREES.iter().any(|tree| path.starts_with(tree));
-    if is_system {
+    if is_the_systems(root.as_str()) {
         let own = "give the shared root a directory of its own, such as /srv/cargo-target".into();
         plan.refuse(format!("{root} is the system's"), vec![own]);
         return;
@@ -477,8 +480,15 @@ fn judge_conf_place(plan: &mut Plan) {
     }
 }
 
+/// Whether a path is a directory of the system.
+pub(super) fn is_the_systems(path: &str) -> bool {
+    SYSTEM.contains(&path)
+        || SYSTEM_BELOW_VAR.contains(&path)
+        || SYSTEM_TREES.iter().any(|tree| Path::new(path).starts_with(tree))
+}
+
 /// What must change at the root and on the way to it.
-fn plan_root(root: &RootPath, plan: &mut Plan) -> anyhow::Result<()> {
+pub(super) fn plan_root(root: &RootPath, plan: &mut Plan) -> anyhow::Result<()> {
     let staging = format!("{root}/{STAGING}");
     let opened = match places::open_root(root, settings::PATIENCE) {
         Ok(opened) => opened,
@@ -586,7 +596,7 @@ const DIRECTORY: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// Opens the root, component by component, following nothing.
-fn open_root(root: &RootPath) -> anyhow::Result<OwnedFd> {
+pub(super) fn open_root(root: &RootPath) -> anyhow::Result<OwnedFd> {
     let mut directory = openat(AT_FDCWD, "/", DIRECTORY, Mode::empty())?;
     for name in root.components() {
         directory = openat(&directory, name, DIRECTORY, Mode::empty())

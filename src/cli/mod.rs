@@ -9,6 +9,7 @@ mod accounts;
 mod check;
 mod doctor;
 mod init;
+mod migrate;
 mod module_file;
 mod output;
 mod pam_d;
@@ -93,6 +94,7 @@ enum Command {
     Init(init::Arguments),
     Check(check::Arguments),
     Doctor(doctor::Arguments),
+    Migrate(migrate::Arguments),
     Try(try_session::Arguments),
     /// What `try` runs in a child
     #[command(hide = true)]
@@ -148,6 +150,7 @@ fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
         Command::Init(arguments) => init::run(&globals, &arguments, &mut output),
         Command::Check(arguments) => check::run(&globals, &arguments, &mut output),
         Command::Doctor(arguments) => doctor::run(&globals, &arguments, &mut output),
+        Command::Migrate(arguments) => migrate::run(&globals, &arguments, &mut output),
         Command::Try(arguments) => try_session::run(&globals, &arguments, &mut output),
         Command::Session(arguments) => try_session::child(&arguments),
         Command::Load { path } => match module_file::load(&path) {

@@ -68,7 +68,7 @@ pub(crate) fn machine() -> SyslogSocket {
 }
 
 /// Runs a transcript, and asserts that it comes out as it is written.
-fn replay(name: &str) {
+pub(crate) fn replay(name: &str) {
     let _log = machine();
     let path = checkout().join("tests/cli").join(name);
     let expected = fs::read_to_string(&path).unwrap();
