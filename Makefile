@@ -37,10 +37,10 @@ INSTALLED_FISH := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/cargo-targ
 CONF := $(DESTDIR)/etc/security/cargo-target.conf
 PAM_D := $(DESTDIR)/etc/pam.d
 
-.PHONY: help build install uninstall demo check soak clean
+.PHONY: help build install uninstall demo check check-packages soak dist deb clean
 
 help: ## print the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 define build-module
 $(CARGO) rustc --locked --release --lib --crate-type cdylib --no-default-features
@@ -178,6 +178,23 @@ soak: ## the long forms of the attacks, faults, crowds and fuzzing
 	[[ $$EUID -eq 0 ]] || sudo -v
 	$(build-module)
 	$(CARGO) test --locked --test integration -- --ignored --nocapture --test-threads=1 soak_
+
+# Its own Debian systems are made by mmdebstrap, once, and kept below the target directory.
+check-packages: ## build the packages, and log in on Debian systems that have them
+	@tests/prerequisites packages
+	[[ $$EUID -eq 0 ]] || sudo -v
+	tests/packages/run
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p;T;q' Cargo.toml)
+TARBALL := build/pam_cargo_target-$(VERSION).tar.gz
+
+dist: ## write the sources and all the crates they need into one tarball, the same bytes each time
+	@packaging/dist '$(TARBALL)'
+	sha256sum '$(TARBALL)'
+
+deb: dist ## build the Debian package for this system, from that tarball
+	@tests/prerequisites deb
+	packaging/deb '$(TARBALL)' build
 
 clean: ## remove what was built
 	@$(CARGO) clean
