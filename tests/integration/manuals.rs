@@ -1,11 +1,12 @@
 //! The manual, as the tool prints it: every key and every flag is in it, and mandoc finds no fault.
 
+use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use pam_cargo_target::config::KEYS;
 
-use crate::sandbox::{TOOL, succeeded};
+use crate::sandbox::{TOOL, checkout, succeeded};
 
 const PAGES: [&str; 3] = ["pam_cargo_target", "cargo-target.conf", "cargo-targetctl"];
 
@@ -76,5 +77,20 @@ fn every_command_and_flag_has_an_entry() {
             };
             assert!(stands(section) || stands(everywhere), "{command} lacks {flag}:\n{section}");
         }
+    }
+}
+
+#[test]
+fn packages_are_of_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    for (file, line) in [
+        ("debian/changelog", format!("pam-cargo-target ({version}-1) unstable; urgency=medium")),
+        ("rpm/pam_cargo_target.spec", format!("Version:        {version}")),
+        ("rpm/README.rpm.md", format!("rpmbuild -ta build/pam_cargo_target-{version}.tar.gz")),
+        ("arch/PKGBUILD", format!("pkgver={version}")),
+        ("nix/package.nix", format!("  version = \"{version}\";")),
+    ] {
+        let text = fs::read_to_string(checkout().join("packaging").join(file)).unwrap();
+        assert!(text.lines().any(|found| found == line), "packaging/{file} lacks: {line}");
     }
 }
