@@ -126,7 +126,7 @@ demo: ## see it work on real logins over ssh, in a sandbox: nothing on this mach
 	CARGO_TARGET_DIR='$(TARGET_DIR)' exec tests/sandbox tests/demo
 
 # Each step prints its name first, so that a log that ends early says where.
-check: ## all that CI runs: format, lints, dependencies, the build, and the tests with real clients
+check: ## format, lints, dependencies, the build, and the tests with real clients
 	@steps=
 	step() {
 		local start=$$SECONDS name=$$1
@@ -184,7 +184,7 @@ soak: ## the long forms of the attacks, faults, crowds and fuzzing
 	$(CARGO) test --locked --test integration -- --ignored --nocapture --test-threads=1 soak_
 
 # Its own Debian systems are made by mmdebstrap, once, and kept below the target directory.
-check-packages: ## build the packages, and log in on Debian systems that have them
+check-packages: ## build the packages, and log in on Debian systems that have them; CI runs it after check
 	@tests/prerequisites packages
 	[[ $$EUID -eq 0 ]] || sudo -v
 	tests/packages/run
@@ -196,8 +196,9 @@ dist: ## write the sources and all the crates they need into one tarball, the sa
 	@packaging/dist '$(TARBALL)'
 	sha256sum '$(TARBALL)'
 
-deb: dist ## build the Debian package for this system, from that tarball
+deb: ## build the Debian package for this system, from that tarball
 	@tests/prerequisites deb
+	$(MAKE) dist
 	packaging/deb '$(TARBALL)' build
 
 clean: ## remove what was built
