@@ -25,6 +25,7 @@ mod fuse;
 mod host;
 mod install;
 mod limits;
+mod manuals;
 mod migrate;
 mod migrate_attack;
 mod migrate_kill;
