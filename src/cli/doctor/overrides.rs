@@ -59,13 +59,45 @@ const MAX_FILE: u64 = 1024 * 1024;
 /// How many processes of one kind are named.
 const MAX_PIDS: usize = 5;
 
-/// Programs that outlive sessions, and what ends them.
-const LINGERING: [(&str, &str); 4] = [
-    ("tmux", "tmux kill-server, as that user, once the work in it is saved"),
-    ("screen", "end that screen, once the work in it is saved"),
-    ("systemd", "loginctl terminate-user, once that user's work is saved"),
-    ("node", "that looks like an editor's server: stop it, and connect anew"),
+/// A program that outlives the session it was started from.
+struct Lingering {
+    /// As the kernel has it, or followed by a colon and more.
+    name: &'static str,
+    /// Whether what it starts has no variable where it has none. (Of node(1) one cannot know what it is.)
+    hands_on: bool,
+    remedy: &'static str,
+}
+
+const LINGERING: [Lingering; 4] = [
+    Lingering {
+        name: "tmux",
+        hands_on: true,
+        remedy: "tmux kill-server, as that user, once the work in it is saved",
+    },
+    Lingering { name: "screen", hands_on: true, remedy: "end that screen, once the work in it is saved" },
+    Lingering {
+        name: USER_MANAGER,
+        hands_on: true,
+        remedy: "restart it, once that user's services may stop; sessions stay open",
+    },
+    Lingering {
+        name: "node",
+        hands_on: false,
+        remedy: "that looks like an editor's server: stop it, and connect anew",
+    },
 ];
+
+/// systemd's, one a user: it is started with the first session, or at boot for who lingers, and gives all of
+/// the user's services the environment it had then.
+const USER_MANAGER: &str = "systemd";
+
+impl Lingering {
+    fn of(process: &str) -> Option<&'static Self> {
+        LINGERING.iter().find(|known| {
+            process.strip_prefix(known.name).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+        })
+    }
+}
 
 pub(super) fn examine(patient: &Patient, findings: &mut Vec<Finding>) {
     let exports = &patient.settings.loaded.config.exports;
@@ -336,7 +368,18 @@ fn examine_cargo_configs(homes: &[PathBuf], findings: &mut Vec<Finding>) {
     }
 }
 
-/// Members' processes that have another value than a login gives: they were there before, and stay so.
+/// A program of a member's that has not the value that a login gives.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Stale {
+    uid: u32,
+    user: String,
+    process: String,
+    variable: String,
+    /// What it has instead, if anything.
+    value: Option<String>,
+}
+
+/// Members' processes that have not the value that a login gives: they were there before, and stay so.
 fn examine_processes(patient: &Patient, findings: &mut Vec<Finding>) {
     let expected: BTreeMap<u32, (&str, &[String])> = patient
         .members
@@ -346,47 +389,66 @@ fn examine_processes(patient: &Patient, findings: &mut Vec<Finding>) {
             Some((member.uid?, (member.user.as_str(), ready.assignments.as_slice())))
         })
         .collect();
-    let mut others: BTreeMap<(String, String, String), Vec<u32>> = BTreeMap::new();
+    let mut stale: BTreeMap<Stale, Vec<u32>> = BTreeMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
         // What cannot be read is not ours to read, or has ended.
         let Ok(found) = entry.metadata() else { continue };
-        let Some((user, assignments)) = expected.get(&found.uid()) else { continue };
+        let uid = found.uid();
+        let Some((user, assignments)) = expected.get(&uid) else { continue };
         let Ok(environment) = fs::read(entry.path().join("environ")) else { continue };
-        for assignment in *assignments {
-            let Some((variable, value)) = assignment.split_once('=') else { continue };
+        let process = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        let process = process.trim();
+        for (variable, value) in assignments.iter().filter_map(|assignment| assignment.split_once('=')) {
             let has = environment
                 .split(|&byte| byte == 0)
                 .find_map(|one| one.strip_prefix(variable.as_bytes())?.strip_prefix(b"="));
-            if let Some(has) = has.filter(|has| *has != value.as_bytes()) {
-                let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-                let other = format!("{variable}={}", String::from_utf8_lossy(has));
-                others.entry(((*user).into(), name.trim().into(), other)).or_default().push(pid);
+            let is_stale = match has {
+                Some(has) => has != value.as_bytes(),
+                None => Lingering::of(process).is_some_and(|known| known.hands_on),
+            };
+            if is_stale {
+                let value = has.map(|has| String::from_utf8_lossy(has).into_owned());
+                let (user, process, variable) = ((*user).into(), process.into(), variable.into());
+                stale.entry(Stale { uid, user, process, variable, value }).or_default().push(pid);
             }
         }
     }
-    for ((user, name, other), mut pids) in others {
+    findings.extend(stale.into_iter().map(|(stale, pids)| stale.finding(pids)));
+}
+
+impl Stale {
+    fn finding(&self, mut pids: Vec<u32>) -> Finding {
+        let Self { uid, user, process, variable, value } = self;
         pids.sort_unstable();
         let more = pids.len().saturating_sub(MAX_PIDS);
         let mut named: Vec<String> = pids.iter().take(MAX_PIDS).map(ToString::to_string).collect();
+        let kill = format!("kill {}", named.join(" "));
         if more > 0 {
             named.push(format!("and {more} more"));
         }
-        let remedy = LINGERING.iter().find(|(known, _)| name.starts_with(known));
-        findings.push(
-            Finding::new(
+        let is_manager = process == USER_MANAGER;
+        let what = if is_manager { "systemd's user manager" } else { process };
+        let whose = format!("{what} of {user} ({})", named.join(", "));
+        let known = Lingering::of(process);
+        let remedy = known.map_or("end it, and start it anew from a new session", |known| known.remedy);
+        match value {
+            Some(value) => Finding::new(
                 "process-with-another-value",
                 Gravity::Some,
-                format!("{name} of {user} ({}) still has {other}", named.join(", ")),
-                remedy.map_or("end it, and start it anew from a new session", |(_, remedy)| remedy),
-            )
-            .run(format!(
-                "kill {}",
-                pids.iter().take(MAX_PIDS).map(ToString::to_string).collect::<Vec<_>>().join(" ")
-            )),
-        );
+                format!("{whose} still has {variable}={value}"),
+                remedy,
+            ),
+            None => Finding::new(
+                "process-without-the-value",
+                Gravity::Some,
+                format!("{whose} has no {variable}, nor has what it starts: it has run since before a login set it"),
+                remedy,
+            ),
+        }
+        .run(if is_manager { format!("systemctl restart user@{uid}.service") } else { kill })
     }
 }
 
