@@ -18,7 +18,8 @@ TARGET_DIR = $(shell $(CARGO) metadata --locked --no-deps --format-version 1 2>/
 BUILT = $(TARGET_DIR)/release/libpam_cargo_target.so
 MODULE := build/pam_cargo_target.so
 TOOL := build/cargo-targetctl
-SOURCES := Cargo.toml $(wildcard Cargo.lock) build.rs $(shell find src -type f 2>/dev/null) packaging/cargo-target.conf
+SOURCES := Cargo.toml $(wildcard Cargo.lock) build.rs $(shell find src -type f 2>/dev/null) \
+	packaging/cargo-target.conf CHANGELOG.md
 
 # libpam looks in the one directory it was built with: the one where its own modules lie.
 MULTIARCH := $(shell cc -print-multiarch 2>/dev/null || dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null)
@@ -30,7 +31,8 @@ PAM_MODULE_DIR ?= $(firstword $(foreach dir,$(PAM_MODULE_DIRS),$(if $(wildcard $
 
 INSTALLED := $(DESTDIR)$(PAM_MODULE_DIR)/pam_cargo_target.so
 INSTALLED_TOOL := $(DESTDIR)$(PREFIX)/bin/cargo-targetctl
-INSTALLED_MANUAL := $(DESTDIR)$(PREFIX)/share/man/man8/cargo-targetctl.8
+INSTALLED_MANUALS := $(addprefix $(DESTDIR)$(PREFIX)/share/man/, \
+	man8/pam_cargo_target.8 man5/cargo-target.conf.5 man8/cargo-targetctl.8)
 INSTALLED_BASH := $(DESTDIR)$(PREFIX)/share/bash-completion/completions/cargo-targetctl
 INSTALLED_ZSH := $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_cargo-targetctl
 INSTALLED_FISH := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/cargo-targetctl.fish
@@ -83,11 +85,13 @@ install: $(MODULE) $(TOOL) ## install it (DESTDIR, PREFIX, PAM_MODULE_DIR); a co
 	mv -f '$(INSTALLED).new' '$(INSTALLED)'
 	echo 'installed $(INSTALLED)'
 	install -D -m 0755 '$(TOOL)' '$(INSTALLED_TOOL)'
-	install -D -m 0644 <('$(TOOL)' manual) '$(INSTALLED_MANUAL)'
+	for page in $(INSTALLED_MANUALS); do
+		install -D -m 0644 <('$(TOOL)' manual "$$(basename "$${page%.?}")") "$$page"
+	done
 	install -D -m 0644 <('$(TOOL)' completions bash) '$(INSTALLED_BASH)'
 	install -D -m 0644 <('$(TOOL)' completions zsh) '$(INSTALLED_ZSH)'
 	install -D -m 0644 <('$(TOOL)' completions fish) '$(INSTALLED_FISH)'
-	echo 'installed $(INSTALLED_TOOL), its manual and completions'
+	echo 'installed $(INSTALLED_TOOL), completions and the manual'
 	if [[ -e '$(CONF)' ]]; then
 		echo 'kept      $(CONF)'
 	else
@@ -103,7 +107,7 @@ uninstall: ## remove it; a conf that was edited, and the caches, stay
 		echo 'These files still name the module; remove its line from them, or libpam logs an error at each login:' >&2
 		sed 's/^/    /' <<<"$$users" >&2
 	fi
-	rm -f '$(INSTALLED)' '$(INSTALLED_TOOL)' '$(INSTALLED_MANUAL)' '$(INSTALLED_BASH)' '$(INSTALLED_ZSH)' '$(INSTALLED_FISH)'
+	rm -f '$(INSTALLED)' '$(INSTALLED_TOOL)' $(INSTALLED_MANUALS) '$(INSTALLED_BASH)' '$(INSTALLED_ZSH)' '$(INSTALLED_FISH)'
 	echo 'removed $(INSTALLED) $(INSTALLED_TOOL)'
 	if [[ ! -e '$(CONF)' ]]; then
 		:
@@ -122,7 +126,7 @@ demo: ## see it work on real logins over ssh, in a sandbox: nothing on this mach
 	CARGO_TARGET_DIR='$(TARGET_DIR)' exec tests/sandbox tests/demo
 
 # Each step prints its name first, so that a log that ends early says where.
-check: ## all that CI runs: format, lints, dependencies, the build, and the tests with real clients
+check: ## format, lints, dependencies, the build, and the tests with real clients
 	@steps=
 	step() {
 		local start=$$SECONDS name=$$1
@@ -180,7 +184,7 @@ soak: ## the long forms of the attacks, faults, crowds and fuzzing
 	$(CARGO) test --locked --test integration -- --ignored --nocapture --test-threads=1 soak_
 
 # Its own Debian systems are made by mmdebstrap, once, and kept below the target directory.
-check-packages: ## build the packages, and log in on Debian systems that have them
+check-packages: ## build the packages, and log in on Debian systems that have them; CI runs it after check
 	@tests/prerequisites packages
 	[[ $$EUID -eq 0 ]] || sudo -v
 	tests/packages/run
@@ -192,8 +196,9 @@ dist: ## write the sources and all the crates they need into one tarball, the sa
 	@packaging/dist '$(TARBALL)'
 	sha256sum '$(TARBALL)'
 
-deb: dist ## build the Debian package for this system, from that tarball
+deb: ## build the Debian package for this system, from that tarball
 	@tests/prerequisites deb
+	$(MAKE) dist
 	packaging/deb '$(TARBALL)' build
 
 clean: ## remove what was built

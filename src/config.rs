@@ -27,9 +27,68 @@ pub const MAX_FILE_SIZE: u64 = 64 * 1024;
 /// two letters makes a [`Problem`], which has both the path and a message of its own (measured: 64 at most).
 const MEMORY_PER_BYTE: usize = 128;
 
-/// Every key that a file may have.
-pub const KEYS: [&str; 11] = [
-    "root", "group", "skip", "min_uid", "name", "mode", "export", "services", "on_error", "timeout", "debug",
+/// A key of the file, as the manual and the README describe it. In its texts `code` stands in backquotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// What stands before the `=`.
+    pub name: &'static str,
+    /// What holds where it is not set.
+    pub default: &'static str,
+    /// What its value is, and means.
+    pub meaning: &'static str,
+}
+
+/// Every key that the file may have.
+pub const KEYS: [Key; 11] = [
+    Key {
+        name: "root",
+        default: "none",
+        meaning: "absolute path of the shared root; without one, or where it does not exist, the module does nothing",
+    },
+    Key {
+        name: "group",
+        default: "`workspace`",
+        meaning: "comma list of group names or gids: a member of any, primary or supplementary, is a developer",
+    },
+    Key {
+        name: "skip",
+        default: "empty",
+        meaning: "comma list of users who are not: `name`, `glob*`, `@group`",
+    },
+    Key { name: "min_uid", default: "`1000`", meaning: "users below are system users" },
+    Key {
+        name: "name",
+        default: "`%u`",
+        meaning: "what the directory is called: `%u` user, `%U` uid, `%h` short host name, `%%`; `%u` or `%U` must be in it",
+    },
+    Key {
+        name: "mode",
+        default: "`0700`",
+        meaning: "of a new directory, octal: the user's bits full, no group or other write; an existing one may be stricter",
+    },
+    Key {
+        name: "export",
+        default: "`CARGO_TARGET_DIR`",
+        meaning: "`NAME` or `NAME:SUFFIX`, may be repeated: the directory, or a path beneath it, which is not created",
+    },
+    Key {
+        name: "services",
+        default: "all",
+        meaning: "comma list of PAM services: names limit, `!name` removes",
+    },
+    Key {
+        name: "on_error",
+        default: "`ignore`",
+        meaning: "`fail` fails the session on a fault, a refusal or a bad configuration, never for whom policy skips; \
+            it takes effect only where the module's line says `required`, and there a missing module file fails \
+            logins too",
+    },
+    Key {
+        name: "timeout",
+        default: "`2`",
+        meaning: "seconds (1 to 60) that a root on a network, FUSE or autofs mount may take to answer",
+    },
+    Key { name: "debug", default: "off", meaning: "log every decision" },
 ];
 
 /// What the sentence about any other key starts with.
@@ -1299,12 +1358,20 @@ mod tests {
     #[test]
     fn every_key_is_known_and_no_other() {
         let faults = |key: &str| parse(&[], "/c", Ok(format!("{key} = \x01\n").as_bytes())).problems;
-        for key in KEYS {
-            assert!(faults(key).iter().all(|problem| problem.unknown_key().is_none()), "{key}");
+        for Key { name, .. } in KEYS {
+            assert!(faults(name).iter().all(|problem| problem.unknown_key().is_none()), "{name}");
         }
         for key in ["rot", "conf2", ""] {
             let found = faults(key);
             assert_eq!(found.iter().map(Problem::unknown_key).collect::<Vec<_>>(), [Some(key)]);
+        }
+    }
+    #[test]
+    fn described_defaults_are_the_defaults() {
+        for Key { name, default, .. } in KEYS {
+            let Some(value) = default.strip_prefix('`') else { continue };
+            let loaded = parse(&[], "/c", Ok(format!("{name} = {}", value.trim_end_matches('`')).as_bytes()));
+            assert_eq!((loaded.config, loaded.problems), (Config::default(), Vec::new()), "{name}");
         }
     }
 }

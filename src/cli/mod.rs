@@ -9,6 +9,7 @@ mod accounts;
 mod check;
 mod doctor;
 mod init;
+mod manual;
 mod module_file;
 mod output;
 mod pam_d;
@@ -42,7 +43,7 @@ pub enum Exit {
     Busy = 4,
 }
 
-/// What the manual says after the options.
+/// What `--help` says after the options.
 const AFTER_HELP: &str = "\
 Exit status: 0 fine; 1 failed; 2 usage, or a question without a terminal; 3 problems found; 4 busy.";
 
@@ -108,9 +109,13 @@ enum Command {
         /// For which shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page, cargo-targetctl(8)
+    /// Print a page of the manual
     #[command(hide = true)]
-    Manual,
+    Manual {
+        /// Which
+        #[arg(default_value = "cargo-targetctl")]
+        page: manual::Page,
+    },
 }
 
 /// A command line that asks for what cannot be.
@@ -154,7 +159,7 @@ fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
             Err(cause) => Err(anyhow::Error::msg(cause)),
         },
         Command::Completions { shell } => completions(shell),
-        Command::Manual => manual(),
+        Command::Manual { page } => manual::print(page),
     };
     match ended {
         Ok(exit) => exit,
@@ -193,35 +198,5 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "cargo-targetctl", &mut script);
     output::plain(&script)?;
-    Ok(Exit::Fine)
-}
-
-/// The manual page: the options from the command line's own description, the rest from `manual.roff`.
-fn manual() -> anyhow::Result<Exit> {
-    let mut page = Vec::new();
-    let command = Arguments::command().after_help(None::<&str>);
-    let manual = clap_mangen::Man::new(command.clone()).section("8").date("");
-    manual.render_title(&mut page)?;
-    manual.render_name_section(&mut page)?;
-    manual.render_synopsis_section(&mut page)?;
-    manual.render_description_section(&mut page)?;
-    manual.render_options_section(&mut page)?;
-    page.extend_from_slice(b".SH COMMANDS\n");
-    for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
-        let subcommand = subcommand.clone().bin_name(format!("cargo-targetctl {}", subcommand.get_name()));
-        let manual = clap_mangen::Man::new(subcommand.clone());
-        page.extend_from_slice(format!(".SS {}\n", subcommand.get_name()).as_bytes());
-        let mut section = Vec::new();
-        manual.render_synopsis_section(&mut section)?;
-        manual.render_description_section(&mut section)?;
-        manual.render_options_section(&mut section)?;
-        let section = String::from_utf8_lossy(&section).into_owned();
-        for line in section.lines().map(|line| if line.starts_with(".SH") { ".PP" } else { line }) {
-            page.extend_from_slice(line.as_bytes());
-            page.push(b'\n');
-        }
-    }
-    page.extend_from_slice(include_bytes!("manual.roff"));
-    output::plain(&page)?;
     Ok(Exit::Fine)
 }

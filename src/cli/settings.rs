@@ -113,8 +113,8 @@ pub(super) fn describe(problem: &Problem) -> String {
 /// The key that an unknown one may have been meant for.
 pub(super) fn nearest(problem: &Problem) -> Option<&'static str> {
     let unknown = problem.unknown_key()?;
-    let distance = |key: &&&str| edits(unknown, key);
-    KEYS.iter().min_by_key(distance).filter(|key| edits(unknown, key) <= 1 + key.len() / 3).copied()
+    let keys = KEYS.iter().map(|key| key.name);
+    keys.min_by_key(|key| edits(unknown, key)).filter(|key| edits(unknown, key) <= 1 + key.len() / 3)
 }
 
 /// How many letters must be put in, taken out or replaced to make one word of another (Levenshtein).

@@ -9,7 +9,11 @@ use crate::sandbox::{append, checkout, make, module_path, sandboxed, succeeded, 
 
 const CONF: &str = "/etc/security/cargo-target.conf";
 const TOOL_PATH: &str = "/usr/bin/cargo-targetctl";
-const MANUAL: &str = "/usr/share/man/man8/cargo-targetctl.8";
+const MANUALS: [&str; 3] = [
+    "/usr/share/man/man8/pam_cargo_target.8",
+    "/usr/share/man/man5/cargo-target.conf.5",
+    "/usr/share/man/man8/cargo-targetctl.8",
+];
 const COMPLETIONS: [&str; 3] = [
     "/usr/share/bash-completion/completions/cargo-targetctl",
     "/usr/share/zsh/site-functions/_cargo-targetctl",
@@ -45,7 +49,7 @@ fn shipped_conf() -> Vec<u8> {
 sandboxed! {
     fn make_alone_prints_the_targets() {
         let printed = succeeded(&make(NONE));
-        for target in ["build", "install", "uninstall", "demo", "check", "clean"] {
+        for target in ["build", "install", "uninstall", "demo", "check", "check-packages", "dist", "deb", "clean"] {
             let start = format!("make {target} ");
             assert!(printed.lines().any(|line| line.starts_with(&start)), "no line for {target}:\n{printed}");
         }
@@ -58,12 +62,16 @@ sandboxed! {
         assert_eq!(fs::read(installed_module()).unwrap(), fs::read(module_path()).unwrap());
         assert_root_owned(Path::new(TOOL_PATH), 0o755);
         succeeded(&Command::new("cargo-targetctl").arg("--version").output().unwrap());
-        assert_root_owned(Path::new(MANUAL), 0o644);
+        for page in MANUALS {
+            assert_root_owned(Path::new(page), 0o644);
+            let name = Path::new(page).file_stem().unwrap().to_str().unwrap().to_uppercase();
+            let text = fs::read_to_string(page).unwrap();
+            assert!(text.starts_with(&format!(".TH {name} ")), "{page}: {text}");
+        }
         for completions in COMPLETIONS {
             assert_root_owned(Path::new(completions), 0o644);
             assert!(fs::read_to_string(completions).unwrap().contains("dry-run"), "{completions}");
         }
-        assert!(fs::read_to_string(MANUAL).unwrap().contains("cargo\\-targetctl doctor"));
         assert_root_owned(Path::new(CONF), 0o644);
         assert_eq!(fs::read(CONF).unwrap(), shipped_conf());
         assert!(printed.contains("Nothing uses it yet"), "{printed}");
@@ -120,7 +128,7 @@ sandboxed! {
         succeeded(&make(["uninstall"]));
         assert!(!installed_module().exists());
         assert!(!Path::new(TOOL_PATH).exists());
-        assert!(!Path::new(MANUAL).exists());
+        assert!(MANUALS.iter().all(|page| !Path::new(page).exists()));
         assert!(COMPLETIONS.iter().all(|completions| !Path::new(completions).exists()));
         assert!(!Path::new(CONF).exists());
         succeeded(&make(["uninstall"]));

@@ -23,6 +23,7 @@ mod fuse;
 mod host;
 mod install;
 mod limits;
+mod manuals;
 mod names;
 mod network_root;
 mod no_alloc;
