@@ -19,16 +19,23 @@ fn main() {
 /// Mapping `libgcc_s.so.1` is most of what loading a small Rust cdylib costs. Where the archive is
 /// missing the shared library serves, only slower.
 fn static_unwinder() -> Option<PathBuf> {
-    if env::var("CARGO_CFG_TARGET_ENV").ok()? != "gnu" || env::var("HOST").ok()? != env::var("TARGET").ok()? {
+    if env::var("CARGO_CFG_TARGET_ENV").ok()? != "gnu" {
         return None;
     }
-    let answer = Command::new("cc").arg("-print-file-name=libgcc_eh.a").output().ok()?;
+    // Where cargo is told of no linker, rustc takes cc, which links for this machine.
+    let linker = match env::var_os("RUSTC_LINKER") {
+        Some(linker) => linker,
+        None if env::var("HOST").ok()? == env::var("TARGET").ok()? => "cc".into(),
+        None => return None,
+    };
+    let answer = Command::new(linker).arg("-print-file-name=libgcc_eh.a").output().ok()?;
     let archive = String::from_utf8(answer.stdout).ok()?;
-    // cc answers with the bare name when it has no such file.
+    // It answers with the bare name when it has no such file.
     if !Path::new(archive.trim()).is_absolute() {
         return None;
     }
     let directory = PathBuf::from(env::var_os("OUT_DIR")?);
-    fs::write(directory.join("libgcc_s.so"), "INPUT(-l:libgcc_eh.a)\n").ok()?;
+    // On arm64 the unwinder calls atomics that are in libgcc.a alone.
+    fs::write(directory.join("libgcc_s.so"), "GROUP(-l:libgcc_eh.a -l:libgcc.a)\n").ok()?;
     Some(directory)
 }

@@ -73,8 +73,8 @@ pub(crate) fn group(name: &CStr, member: &CStr) -> nix::Result<Option<Group>> {
                 return Ok(Some(Group { gid: entry.gr_gid, lists_member }));
             }
             libc::ERANGE if size < GROUP_BUFFER_LIMIT => size *= 4,
-            // getgrnam(3) lists these as "not found", and some services do answer so.
-            libc::ENOENT | libc::ESRCH => return Ok(None),
+            // glibc answers 0 for a name that is not found, whatever getgrnam(3) lists; ENOENT too is a service that
+            // cannot be asked, as nslcd's is when nslcd or its server is gone.
             code => return Err(Errno::from_raw(code)),
         }
     }

@@ -1,8 +1,10 @@
 /*
  * A name service that answers with another name than it was asked for, as directory services do that do not
- * tell upper from lower case, and with names that no sane one has. For tests/integration/names.rs.
+ * tell upper from lower case, and with names that no sane one has; and that cannot be asked about one group. For
+ * tests/integration/names.rs.
  */
 #include <errno.h>
+#include <grp.h>
 #include <nss.h>
 #include <pwd.h>
 #include <stddef.h>
@@ -45,4 +47,11 @@ enum nss_status _nss_hostile_getpwnam_r(const char *name, struct passwd *found, 
     }
     *error = ENOENT;
     return NSS_STATUS_NOTFOUND;
+}
+
+enum nss_status _nss_hostile_getgrnam_r(const char *name, struct group *found, char *buffer, size_t size, int *error)
+{
+    (void)found, (void)buffer, (void)size;
+    *error = ENOENT;
+    return strcmp(name, "unreachable") == 0 ? NSS_STATUS_UNAVAIL : NSS_STATUS_NOTFOUND;
 }

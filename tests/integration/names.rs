@@ -136,6 +136,18 @@ const ODD: [&str; 22] = [
     "é",
 ];
 
+/// Puts the hostile name service where the C library finds its own.
+fn install_hostile() {
+    let library = "/run/libnss_hostile.so.2";
+    let source = checkout().join("tests/attack/nss_hostile.c");
+    let options = ["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", library];
+    succeeded(&Command::new("cc").args(options).arg(source).output().unwrap());
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let libc =
+        maps.lines().filter_map(|line| line.split_whitespace().last()).find(|path| path.contains("/libc."));
+    fs::copy(library, Path::new(libc.unwrap()).with_file_name("libnss_hostile.so.2")).unwrap();
+}
+
 sandboxed! {
     /// Whatever a shell would make of it, the directory has the user's name and the log's remedy moves that
     /// directory and does nothing else.
@@ -239,15 +251,7 @@ sandboxed! {
 
     /// The canonical name counts, not what was typed: for the directory, and for who is a member.
     fn canonical_name_counts() {
-        let library = "/run/libnss_hostile.so.2";
-        let source = checkout().join("tests/attack/nss_hostile.c");
-        let options = ["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", library];
-        succeeded(&Command::new("cc").args(options).arg(source).output().unwrap());
-        // Where the C library finds its own.
-        let maps = fs::read_to_string("/proc/self/maps").unwrap();
-        let libc = maps.lines().filter_map(|line| line.split_whitespace().last()).find(|path| path.contains("/libc."));
-        fs::copy(library, Path::new(libc.unwrap()).with_file_name("libnss_hostile.so.2")).unwrap();
-
+        install_hostile();
         let host = Host::new("hostile");
         append("/etc/group", "others:x:4001:listed,TYPED\n");
         host.services.write("sshd", &format!("session required {} root={ROOT} group=workspace,others", module_path().display()));
@@ -270,6 +274,26 @@ sandboxed! {
             host.refuses(typed.as_bytes(), cause);
         }
         assert_eq!(fs::read_dir("/srv").unwrap().count(), 1);
+    }
+
+    /// A group is unknown when a service says so. One that cannot be asked, as nslcd's while its server is gone,
+    /// leaves ENOENT too: whoever `skip` would have named must not slip through.
+    fn group_that_cannot_be_looked_up_is_not_one_without_members() {
+        install_hostile();
+        let host = Host::new("extrausers");
+        let switch = fs::read_to_string("/etc/nsswitch.conf").unwrap();
+        fs::write("/etc/nsswitch.conf", switch.replace("group: files", "group: files hostile")).unwrap();
+        add(b"alice", 3001);
+        let line = |setting: &str| format!("session required {} root={ROOT} {setting}", module_path().display());
+        for setting in ["skip=@unreachable", "group=unreachable"] {
+            host.services.write("sshd", &line(setting));
+            let got = host.login(b"alice");
+            assert_eq!((got.exported, got.log.len()), (None, 1), "{setting}: {:?}", got.log);
+            assert!(got.log[0].contains("cannot look up group unreachable: "), "{:?}", got.log);
+            assert!(!Path::new(ROOT).join("alice").exists(), "{setting}");
+        }
+        host.services.write("sshd", &line("skip=@unknown"));
+        host.provides(b"alice", "alice", 3001);
     }
 
     /// A root's path is the administrator's, who may paste the remedy without a look.

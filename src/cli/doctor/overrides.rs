@@ -72,13 +72,45 @@ const MAX_NAMED: usize = 5;
 /// How much of a value is shown, in characters.
 const MAX_SHOWN: usize = 200;
 
-/// Programs that outlive sessions, and what ends them.
-const LINGERING: [(&str, &str); 4] = [
-    ("tmux", "tmux kill-server, as that user, once the work in it is saved"),
-    ("screen", "end that screen, once the work in it is saved"),
-    ("systemd", "loginctl terminate-user, once that user's work is saved"),
-    ("node", "that looks like an editor's server: stop it, and connect anew"),
+/// A program that outlives the session it was started from.
+struct Lingering {
+    /// As the kernel has it, or followed by a colon and more.
+    name: &'static str,
+    /// Whether what it starts has no variable where it has none. (Of node(1) one cannot know what it is.)
+    hands_on: bool,
+    remedy: &'static str,
+}
+
+const LINGERING: [Lingering; 4] = [
+    Lingering {
+        name: "tmux",
+        hands_on: true,
+        remedy: "tmux kill-server, as that user, once the work in it is saved",
+    },
+    Lingering { name: "screen", hands_on: true, remedy: "end that screen, once the work in it is saved" },
+    Lingering {
+        name: USER_MANAGER,
+        hands_on: true,
+        remedy: "restart it, once that user's services may stop; sessions stay open",
+    },
+    Lingering {
+        name: "node",
+        hands_on: false,
+        remedy: "that looks like an editor's server: stop it, and connect anew",
+    },
 ];
+
+/// systemd's, one a user: it is started with the first session, or at boot for who lingers, and gives all of
+/// the user's services the environment it had then.
+const USER_MANAGER: &str = "systemd";
+
+impl Lingering {
+    fn of(process: &str) -> Option<&'static Self> {
+        LINGERING.iter().find(|known| {
+            process.strip_prefix(known.name).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+        })
+    }
+}
 
 pub(super) fn examine(patient: &Patient, homes: &Homes, findings: &mut Vec<Finding>) {
     let variables: BTreeSet<&str> = patient.exports().map(Export::variable).collect();
@@ -365,7 +397,18 @@ fn examine_cargo_config<'a>(
     }
 }
 
-/// Members' processes that have another value than a login gives: they were there before, and stay so.
+/// A program of a member's that has not the value that a login gives.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Stale {
+    uid: u32,
+    user: String,
+    process: String,
+    variable: String,
+    /// What it has instead, if anything.
+    value: Option<String>,
+}
+
+/// Members' processes that have not the value that a login gives: they were there before, and stay so.
 fn examine_processes(patient: &Patient, findings: &mut Vec<Finding>) {
     let mut expected: BTreeMap<u32, (&str, Vec<&str>)> = BTreeMap::new();
     for member in patient.members() {
@@ -374,38 +417,61 @@ fn examine_processes(patient: &Patient, findings: &mut Vec<Finding>) {
         assignments.extend(ready.assignments.iter().map(String::as_str));
     }
     let mut left: BTreeMap<u32, u64> = BTreeMap::new();
-    let mut others: BTreeMap<(String, String, String), Vec<u32>> = BTreeMap::new();
+    let mut stale: BTreeMap<Stale, Vec<u32>> = BTreeMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
         // What cannot be read is not ours to read, or has ended.
         let Ok(found) = entry.metadata() else { continue };
-        let Some((user, assignments)) = expected.get(&found.uid()) else { continue };
-        let left = left.entry(found.uid()).or_insert(MAX_ENVIRONMENTS);
+        let uid = found.uid();
+        let Some((user, assignments)) = expected.get(&uid) else { continue };
+        let left = left.entry(uid).or_insert(MAX_ENVIRONMENTS);
         let Some(environment) = environment(&entry.path(), (*left).min(MAX_FILE)) else { continue };
         *left = left.saturating_sub(environment.len() as u64);
-        if let Some(other) = another_value(&environment, assignments) {
-            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            others.entry(((*user).into(), name.trim().into(), other)).or_default().push(pid);
+        let process = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        let (user, process) = ((*user).to_owned(), process.trim().to_owned());
+        if let Some((variable, value)) = stale_variable(&environment, assignments, &process) {
+            stale.entry(Stale { uid, user, process, variable, value }).or_default().push(pid);
         }
     }
-    let mut told: BTreeMap<String, usize> = BTreeMap::new();
-    for ((user, name, other), mut pids) in others {
+    let mut told: BTreeMap<u32, usize> = BTreeMap::new();
+    for (stale, pids) in stale {
         // Names and values are the user's to choose: there can be any number of them.
-        let told = told.entry(user.clone()).or_default();
+        let told = told.entry(stale.uid).or_default();
         *told += 1;
-        if *told > MAX_NAMED {
-            continue;
+        if *told <= MAX_NAMED {
+            findings.push(stale.finding(pids));
         }
+    }
+}
+
+impl Stale {
+    fn finding(&self, mut pids: Vec<u32>) -> Finding {
+        let Self { uid, user, process, variable, value } = self;
         pids.sort_unstable();
-        let remedy = LINGERING.iter().find(|(known, _)| name.starts_with(known));
-        findings.push(Finding::new(
-            "process-with-another-value",
-            Gravity::Some,
-            format!("{name} of {user} ({}) still has {other}", some_of(&pids, ", ")),
-            remedy.map_or("end it, and start it anew from a new session", |(_, remedy)| remedy),
-        ));
+        let is_manager = process == USER_MANAGER;
+        let what = if is_manager { "systemd's user manager" } else { process };
+        let whose = format!("{what} of {user} ({})", some_of(&pids, ", "));
+        let known = Lingering::of(process);
+        let remedy = known.map_or("end it, and start it anew from a new session", |known| known.remedy);
+        let finding = match value {
+            Some(value) => Finding::new(
+                "process-with-another-value",
+                Gravity::Some,
+                format!("{whose} still has {variable}={value}"),
+                remedy,
+            ),
+            None => Finding::new(
+                "process-without-the-value",
+                Gravity::Some,
+                format!(
+                    "{whose} has no {variable}, nor has what it starts: it has run since before a login set it"
+                ),
+                remedy,
+            ),
+        };
+        if is_manager { finding.run(format!("systemctl restart user@{uid}.service")) } else { finding }
     }
 }
 
@@ -416,23 +482,29 @@ fn environment(process: &Path, most: u64) -> Option<Vec<u8>> {
     Some(environment)
 }
 
-/// The first variable of these to which an environment gives a value that no session gets.
-fn another_value(environment: &[u8], assignments: &[&str]) -> Option<String> {
+/// The first variable of these that a process has not as a session gets it, and what it has instead.
+fn stale_variable(
+    environment: &[u8],
+    assignments: &[&str],
+    process: &str,
+) -> Option<(String, Option<String>)> {
+    let hands_on = Lingering::of(process).is_some_and(|known| known.hands_on);
     assignments.iter().find_map(|assignment| {
         let (variable, _) = assignment.split_once('=')?;
         let mut entries = environment.split(|&byte| byte == 0);
-        let has = entries.find(|entry| {
-            entry.strip_prefix(variable.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
-        })?;
+        let has = entries
+            .find(|entry| entry.strip_prefix(variable.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")));
+        let Some(has) = has else { return hands_on.then(|| (variable.to_owned(), None)) };
         if assignments.iter().any(|assignment| assignment.as_bytes() == has) {
             return None;
         }
-        let shown = String::from_utf8_lossy(has);
-        let mut other: String = shown.chars().take(MAX_SHOWN).collect();
-        if other.len() < shown.len() {
-            other.push_str(" ...");
+        let value = has.get(variable.len() + 1..).unwrap_or_default();
+        let value = String::from_utf8_lossy(value);
+        let mut shown: String = value.chars().take(MAX_SHOWN).collect();
+        if shown.len() < value.len() {
+            shown.push_str(" ...");
         }
-        Some(other)
+        Some((variable.to_owned(), Some(shown)))
     })
 }
 
