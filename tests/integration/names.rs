@@ -167,7 +167,7 @@ sandboxed! {
             assert_eq!((got.exported, got.log.len()), (None, 1), "{name}: {:?}", got.log);
             let (_, remedy) = got.log[0].split_once("move it away: ").unwrap();
             succeeded(&Command::new("bash").args(["-c", remedy]).current_dir("/run/empty").output().unwrap());
-            assert_eq!(names(), BTreeSet::from([Path::new(ROOT).join(format!("{name}.old"))]), "{remedy}");
+            assert_eq!(names(), BTreeSet::from([Path::new(ROOT).join(format!(".{name}.old"))]), "{remedy}");
             assert_eq!(fs::read_dir("/run/empty").unwrap().count(), 0, "{remedy}");
             assert_eq!(host.login(name.as_bytes()).exported.unwrap(), format!("{ROOT}/{name}"));
         }

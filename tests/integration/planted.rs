@@ -241,12 +241,12 @@ sandboxed! {
                 if what != "hard link" {
                     lchown(DIRECTORY, Some(owner), Some(owner)).unwrap();
                 }
-                let remedy = "mv -nT /srv/cargo-target/alice /srv/cargo-target/alice.old";
+                let remedy = "mv -nT /srv/cargo-target/alice /srv/cargo-target/.alice.old";
                 host.refuses(&format!("{what} of uid {owner}"), &[described, "not a directory", remedy]);
             }
         }
         // The remedy is one.
-        run("mv -nT /srv/cargo-target/alice /srv/cargo-target/alice.old");
+        run("mv -nT /srv/cargo-target/alice /srv/cargo-target/.alice.old");
         assert_eq!(host.login().exported.as_deref(), Some(DIRECTORY));
     }
 
