@@ -183,19 +183,23 @@ pub(crate) fn os(name: &CStr) -> &OsStr {
     OsStr::from_bytes(name.to_bytes())
 }
 
+/// A directory that was opened and not read yet.
+pub(crate) struct Opened<'a, S> {
+    pub(crate) fd: BorrowedFd<'a>,
+    /// Its name in its parent; empty for the top.
+    pub(crate) name: &'a CStr,
+    /// What it is; whoever changes it tells here.
+    pub(crate) seen: &'a mut Seen,
+    pub(crate) parent: Option<&'a Directory<S>>,
+}
+
 /// What is done on a walk. Calls for different directories come from different threads.
 pub(crate) trait Visit: Sync {
     /// What is kept about a directory until everything below it was visited.
     type State: Send + Sync;
 
     /// A directory was opened and not read yet.
-    fn enter(
-        &self,
-        fd: BorrowedFd<'_>,
-        name: &CStr,
-        seen: &mut Seen,
-        parent: Option<&Directory<Self::State>>,
-    ) -> anyhow::Result<Self::State>;
+    fn enter(&self, opened: Opened<'_, Self::State>) -> anyhow::Result<Self::State>;
 
     /// Whether the directory's other entries are wanted, not only the directories in it.
     fn wants_entries(&self, _directory: &Directory<Self::State>) -> bool {
@@ -435,7 +439,8 @@ impl<V: Visit> Walk<'_, V> {
         }
         let mut seen = Seen::of(&fd)?;
         self.same_mount(&seen)?;
-        let state = self.visit.enter(fd.as_fd(), &name, &mut seen, parent.as_deref())?;
+        let opened = Opened { fd: fd.as_fd(), name: &name, seen: &mut seen, parent: parent.as_deref() };
+        let state = self.visit.enter(opened)?;
         let directory = Arc::new(Directory { fd, name, parent, depth, seen, state });
         let wants_entries = self.visit.wants_entries(&directory);
         each_name(&*directory, |name, kind| {

@@ -101,7 +101,7 @@ $ mkdir /srv/ro; mount -t tmpfs -o ro none /srv/ro; cargo-targetctl migrate --fr
 cargo-targetctl: refused: /srv/ro lies on a file system that is mounted read-only
 cargo-targetctl: nothing was changed
 
-$ mkdir /srv/far; mount -t tmpfs none /srv/far; mkdir -p /srv/far/debug; touch /srv/far/debug/.cargo-lock; truncate -s 2M /srv/far/debug/hole; touch -hd @1700000000 /srv/far/debug/* /srv/far/debug; cargo-targetctl migrate --from /srv/far --to-user alice --dry-run 2>&1 | sed 's/[0-9.]* [KMGT]iB free/N free/'; umount /srv/far
+$ mkdir /srv/far; mount -t tmpfs none /srv/far; mkdir -p /srv/far/debug; touch -d @1700000000 /srv/far/debug/.cargo-lock; truncate -s 2M /srv/far/debug/hole; touch -hd @1700000000 /srv/far/debug/* /srv/far/debug; cargo-targetctl migrate --from /srv/far --to-user alice --dry-run 2>&1 | sed 's/[0-9.]* [KMGT]iB free/N free/'; umount /srv/far
 /srv/far becomes alice's /srv/cargo-target/alice
     2 files, 2 directories, 0 symbolic links; 0.0 KiB on the disk
     owners: root 4 (0.0 KiB)

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Mutex;
@@ -17,7 +17,7 @@ use nix::unistd::User;
 
 use super::guard;
 use crate::ffi;
-use crate::tree::{Directory, Kind, Seen, Visit, open_file, walk};
+use crate::tree::{Directory, Kind, Opened, Seen, Visit, open_file, walk};
 
 /// What cargo locks, now or in a version to come.
 const LOCKS: [&CStr; 3] = [c".cargo-lock", c".cargo-build-lock", c".cargo-artifact-lock"];
@@ -98,13 +98,7 @@ struct TakeAll<'a> {
 impl Visit for TakeAll<'_> {
     type State = ();
 
-    fn enter(
-        &self,
-        _fd: BorrowedFd<'_>,
-        _name: &CStr,
-        _seen: &mut Seen,
-        _parent: Option<&Directory<()>>,
-    ) -> anyhow::Result<()> {
+    fn enter(&self, _: Opened<'_, ()>) -> anyhow::Result<()> {
         Ok(())
     }
 

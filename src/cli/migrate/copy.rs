@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -29,7 +29,7 @@ use super::survey::unreadable;
 use super::{Target, guard, refused_for};
 use crate::cache_dir::Owner;
 use crate::ffi;
-use crate::tree::{Directory, Kind, Seen, Visit, open_directory, open_known_file, time_spec, walk};
+use crate::tree::{Directory, Kind, Opened, Seen, Visit, open_directory, open_known_file, time_spec, walk};
 
 /// How often a file is copied that changes meanwhile, before it is said to change all the time.
 const ROUNDS: u32 = 3;
@@ -219,13 +219,8 @@ struct TakeOver<'a> {
 impl Visit for TakeOver<'_> {
     type State = ();
 
-    fn enter(
-        &self,
-        fd: BorrowedFd<'_>,
-        _name: &CStr,
-        seen: &mut Seen,
-        parent: Option<&Directory<()>>,
-    ) -> anyhow::Result<()> {
+    fn enter(&self, opened: Opened<'_, ()>) -> anyhow::Result<()> {
+        let Opened { fd, seen, parent, .. } = opened;
         take_over(fd, seen, self.copy.target.owner.gid)?;
         if parent.is_none() {
             // Nobody comes in by the old path any more.
@@ -322,13 +317,8 @@ impl Fill<'_> {
 impl Visit for Fill<'_> {
     type State = OwnedFd;
 
-    fn enter(
-        &self,
-        _fd: BorrowedFd<'_>,
-        name: &CStr,
-        _seen: &mut Seen,
-        parent: Option<&Directory<OwnedFd>>,
-    ) -> anyhow::Result<OwnedFd> {
+    fn enter(&self, opened: Opened<'_, OwnedFd>) -> anyhow::Result<OwnedFd> {
+        let Opened { name, parent, .. } = opened;
         let Some(parent) = parent else { return Ok(open_directory(&self.copy.staging.fd, TREE)?) };
         mkdirat(&parent.state, name, Mode::S_IRWXU)
             .and_then(|()| open_directory(&parent.state, name))
@@ -371,13 +361,8 @@ struct Compare<'a> {
 impl Visit for Compare<'_> {
     type State = OwnedFd;
 
-    fn enter(
-        &self,
-        _fd: BorrowedFd<'_>,
-        name: &CStr,
-        _seen: &mut Seen,
-        parent: Option<&Directory<OwnedFd>>,
-    ) -> anyhow::Result<OwnedFd> {
+    fn enter(&self, opened: Opened<'_, OwnedFd>) -> anyhow::Result<OwnedFd> {
+        let Opened { name, parent, .. } = opened;
         let opened = match parent {
             None => open_directory(&self.copy.staging.fd, TREE),
             Some(parent) => open_directory(&parent.state, name),
@@ -465,13 +450,7 @@ impl Remove<'_> {
 impl Visit for Remove<'_> {
     type State = ();
 
-    fn enter(
-        &self,
-        _fd: BorrowedFd<'_>,
-        _name: &CStr,
-        _seen: &mut Seen,
-        _parent: Option<&Directory<()>>,
-    ) -> anyhow::Result<()> {
+    fn enter(&self, _: Opened<'_, ()>) -> anyhow::Result<()> {
         Ok(())
     }
 

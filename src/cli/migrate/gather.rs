@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{anyhow, bail};
@@ -16,7 +16,7 @@ use super::settle::KEPT;
 use super::source::Source;
 use super::staging::{Staging, TREE};
 use super::survey::unit_hash;
-use crate::tree::{Directory, Kind, Seen, Visit, open_directory, time_spec, walk};
+use crate::tree::{Directory, Kind, Opened, Seen, Visit, open_directory, time_spec, walk};
 
 /// What came of a rename.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,13 +144,8 @@ impl Own<'_> {
 impl Visit for Own<'_> {
     type State = Place;
 
-    fn enter(
-        &self,
-        _fd: BorrowedFd<'_>,
-        name: &CStr,
-        _seen: &mut Seen,
-        parent: Option<&Directory<Place>>,
-    ) -> anyhow::Result<Place> {
+    fn enter(&self, opened: Opened<'_, Place>) -> anyhow::Result<Place> {
+        let Opened { name, parent, .. } = opened;
         let Some(parent) = parent else { return Ok(Place { fd: self.tree.try_clone()?, is_stale: false }) };
         let is_stale =
             parent.state.is_stale || (parent.name() == c".fingerprint" && self.is_others_unit(name));

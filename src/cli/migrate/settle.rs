@@ -39,7 +39,7 @@ use crate::cache_dir::{ACLS, Owner, write_tag};
 use crate::config::GroupRef;
 use crate::ffi;
 use crate::tree::{
-    Directory, Kind, Seen, Visit, each_name, open_directory, open_known_file, os, time_spec, walk,
+    Directory, Kind, Opened, Seen, Visit, each_name, open_directory, open_known_file, os, time_spec, walk,
 };
 
 /// What is left of a mode: no set-id, no sticky bit, and no writing for the group or others.
@@ -321,9 +321,7 @@ pub(super) fn copy_file(
     let copy = File::from(openat(to, new_name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
     let copied = copy_content(source, seen, &copy)?;
     fchown(&copy, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
-    for acl in ACLS {
-        ffi::remove_attribute(&copy, acl)?;
-    }
+    // It has inherited no ACL: the directories here have none.
     fchmod(&copy, Mode::from_bits_truncate(seen.mode & KEPT))?;
     futimens(&copy, &time_spec(seen.accessed), &time_spec(seen.modified))?;
     Ok(copied)
@@ -387,13 +385,8 @@ struct TakeOver<'a> {
 impl Visit for TakeOver<'_> {
     type State = Taken;
 
-    fn enter(
-        &self,
-        fd: BorrowedFd<'_>,
-        name: &CStr,
-        seen: &mut Seen,
-        parent: Option<&Directory<Taken>>,
-    ) -> anyhow::Result<Taken> {
+    fn enter(&self, opened: Opened<'_, Taken>) -> anyhow::Result<Taken> {
+        let Opened { fd, name, seen, parent } = opened;
         let settle = self.settle;
         if let Some(modified) = time_of(&self.known, name, parent) {
             seen.modified = modified;
@@ -454,13 +447,8 @@ struct Give<'a> {
 impl Visit for Give<'_> {
     type State = Taken;
 
-    fn enter(
-        &self,
-        _fd: BorrowedFd<'_>,
-        name: &CStr,
-        seen: &mut Seen,
-        parent: Option<&Directory<Taken>>,
-    ) -> anyhow::Result<Taken> {
+    fn enter(&self, opened: Opened<'_, Taken>) -> anyhow::Result<Taken> {
+        let Opened { name, seen, parent, .. } = opened;
         let taken = Taken::new();
         if let Some(modified) = time_of(&self.known, name, parent) {
             seen.modified = modified;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::fmt::{self, Display};
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -23,8 +23,8 @@ use crate::config::RootPath;
 use crate::mounts::Mounts;
 use crate::shared_root::{Patience, SharedRoot};
 use crate::tree::{
-    self, Directory, Identity, Kind, Seen, Visit, ancestors, each_name, is_empty_but_for, open_directory,
-    open_file, walk,
+    self, Directory, Identity, Kind, Opened, Seen, Visit, ancestors, each_name, is_empty_but_for,
+    open_directory, open_file, walk,
 };
 
 /// What the first line of every valid tag says.
@@ -333,13 +333,8 @@ impl std::error::Error for IsThere {}
 impl Visit for Seek {
     type State = ();
 
-    fn enter(
-        &self,
-        _fd: BorrowedFd<'_>,
-        _name: &CStr,
-        seen: &mut Seen,
-        _parent: Option<&Directory<()>>,
-    ) -> anyhow::Result<()> {
+    fn enter(&self, opened: Opened<'_, ()>) -> anyhow::Result<()> {
+        let Opened { seen, .. } = opened;
         if seen.identity() == self.0 { Err(IsThere.into()) } else { Ok(()) }
     }
 

@@ -5,7 +5,7 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use anyhow::{Context, anyhow, bail};
 use nix::errno::Errno;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::source::shown;
 use super::{Stopped, Target, refused};
 use crate::ffi;
-use crate::tree::{Directory, Identity, Seen, Visit, each_name, open_directory, open_file, walk};
+use crate::tree::{Directory, Identity, Opened, Seen, Visit, each_name, open_directory, open_file, walk};
 
 /// What the names of these directories start with.
 const PREFIX: &str = ".migrate-";
@@ -209,6 +209,14 @@ impl Staging {
             Err(errno) => bail!("cannot make {}/{}: {}", target.root, shown(&name), errno.desc()),
         }
         let staging = Self::open(target, &name)?;
+        // The root was not safe until a moment ago, so that nobody looked for it.
+        if staging.has_tree() || staging.read_state()?.is_some() {
+            return Err(refused(format!(
+                "a migration that was not finished is pending in {}; the root is in order now: run this again to go on \
+                 with it",
+                staging.path
+            )));
+        }
         staging.write_state(state, true)?;
         Ok(staging)
     }
@@ -342,13 +350,7 @@ struct RemoveAll;
 impl Visit for RemoveAll {
     type State = ();
 
-    fn enter(
-        &self,
-        _fd: BorrowedFd<'_>,
-        _name: &CStr,
-        _seen: &mut Seen,
-        _parent: Option<&Directory<()>>,
-    ) -> anyhow::Result<()> {
+    fn enter(&self, _: Opened<'_, ()>) -> anyhow::Result<()> {
         Ok(())
     }
 

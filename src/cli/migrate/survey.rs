@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::CStr;
-use std::os::fd::BorrowedFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -18,7 +17,7 @@ use super::{Target, guard, refused, refused_for};
 use crate::cli::accounts::Person;
 use crate::cli::init;
 use crate::mounts::Mounts;
-use crate::tree::{Directory, Identity, Kind, Seen, Visit, walk};
+use crate::tree::{Directory, Identity, Kind, Opened, Seen, Visit, walk};
 
 /// How many examples of a kind are kept.
 const EXAMPLES: usize = 5;
@@ -224,13 +223,8 @@ impl Survey<'_> {
 impl Visit for Survey<'_> {
     type State = Found;
 
-    fn enter(
-        &self,
-        fd: BorrowedFd<'_>,
-        name: &CStr,
-        seen: &mut Seen,
-        parent: Option<&Directory<Found>>,
-    ) -> anyhow::Result<Found> {
+    fn enter(&self, opened: Opened<'_, Found>) -> anyhow::Result<Found> {
+        let Opened { fd, name, seen, parent } = opened;
         let mut facts = Facts { directories: 1, ..Facts::default() };
         let path = || parent.map(|parent| parent.path_of(name)).unwrap_or_default();
         if let Some(what) =
