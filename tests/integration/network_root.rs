@@ -395,9 +395,9 @@ sandboxed! {
         for server_dies in [false, true] {
             let mut server = Fuse::mount(ROOT, "hang-at-mkdir");
             let session = host.goes_without(&format!("root={ROOT} timeout=1"), "/srv/cargo-target/alice", 1);
+            wait_until("the child waits for the server", || session.children().iter().all(|child| child.state == 'D'));
             let children = session.children();
             let [child] = children.as_slice() else { panic!("{children:#?}") };
-            assert_eq!(child.state, 'D', "{child:?}");
             child.assert_holds_only(ROOT);
 
             if server_dies {

@@ -32,6 +32,9 @@ const FIGURES: &str = "measured: ";
 /// Bounds a test that hangs, not one that is slow on a busy machine.
 const TEST_SECONDS: &str = "600";
 
+/// The same for the long forms.
+const SOAK_SECONDS: &str = "7200";
+
 /// How long something that will surely come is waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -59,7 +62,11 @@ pub(crate) fn run(test: &str, body: impl FnOnce()) {
     let target_dir = exe.ancestors().nth(3).unwrap();
     let output = Command::new(checkout().join("tests/sandbox"))
         .args(["--", "env", &format!("{MARKER}={test}")])
-        .args(["timeout", "--kill-after=10", TEST_SECONDS])
+        .args([
+            "timeout",
+            "--kill-after=10",
+            if test.contains("::soak_") { SOAK_SECONDS } else { TEST_SECONDS },
+        ])
         .arg(&exe)
         .args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads=1"])
         .env("CARGO_TARGET_DIR", target_dir)
