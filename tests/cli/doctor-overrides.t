@@ -99,13 +99,16 @@ No problem found.
 
 # Those that were there before the user was a member have none, and hand on none; other programs may do without.
 $ cp /bin/sleep /tmp/systemd; for program in /tmp/systemd /tmp/tmux sleep; do setpriv --reuid=bob --regid=bob --init-groups env -u CARGO_TARGET_DIR $program 300 & done; until grep -qsx systemd /proc/[0-9]*/comm && grep -qsx tmux /proc/[0-9]*/comm; do sleep 0.05; done; cargo-targetctl doctor | sed -E "s/\\([0-9]+\\)/(PID)/; s/kill [0-9]+/kill PID/"; kill $(jobs -p); wait 2>/dev/null; cargo-targetctl doctor
+pam_cargo_target.so stands in /etc/pam.d/common-session:3, for login, sshd, su, su-l, sudo-i.
+pam_cargo_target.so stands in /etc/pam.d/common-session-noninteractive:3, for cron, sudo.
 problem: systemd's user manager of bob (PID) has no CARGO_TARGET_DIR, nor has what it starts: it has run since before a login set it
     restart it, once that user's services may stop; sessions stay open
     # systemctl restart user@2002.service
 problem: tmux of bob (PID) has no CARGO_TARGET_DIR, nor has what it starts: it has run since before a login set it
     tmux kill-server, as that user, once the work in it is saved
-    # kill PID
 2 problems.
+pam_cargo_target.so stands in /etc/pam.d/common-session:3, for login, sshd, su, su-l, sudo-i.
+pam_cargo_target.so stands in /etc/pam.d/common-session-noninteractive:3, for cron, sudo.
 No problem found.
 
 # Two checkouts of one workspace; then the pair of exports, beside a cargo that is too old for it.

@@ -78,7 +78,7 @@ fn opened_by(command: &str) -> Vec<String> {
 }
 
 /// Every finding: how it is planted, how it is mended, and what is found in between.
-const PLANTS: [(&str, &str, &[&str]); 44] = [
+const PLANTS: [(&str, &str, &[&str]); 45] = [
     ("mv $M /tmp/m", "mv /tmp/m $M", &["problem module-missing"]),
     ("mv $M /tmp/m; echo none >$M", "mv /tmp/m $M", &["problem module-not-loadable"]),
     ("chmod 0600 $M", "chmod 0644 $M", &["problem module-mode"]),
@@ -170,6 +170,12 @@ const PLANTS: [(&str, &str, &[&str]); 44] = [
          until grep -qx sleep /proc/$!/comm; do sleep 0.05; done",
         "kill $(</run/pid)",
         &["problem process-with-another-value"],
+    ),
+    (
+        "cp /bin/sleep /tmp/tmux; env -u CARGO_TARGET_DIR setpriv --reuid=alice --regid=alice --clear-groups /tmp/tmux 300 & \
+         echo $! >/run/pid; until grep -qx tmux /proc/$!/comm; do sleep 0.05; done",
+        "kill $(</run/pid); rm /tmp/tmux",
+        &["problem process-without-the-value"],
     ),
     (
         "mkdir ~bob/one ~bob/two; for dir in one two; do echo 'name = \"engine\"' >~bob/$dir/Cargo.toml; done",
