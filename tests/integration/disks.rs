@@ -173,24 +173,32 @@ fn make_root() {
     fs::set_permissions(ROOT, Permissions::from_mode(0o755)).unwrap();
 }
 
-/// Writes until there is no room for a single byte more. What was promised to delayed allocation is settled
-/// before it is believed.
-/// Until nothing more goes in: what a file system kept for itself while it wrote can come free afterwards.
+/// Fills the disk until neither a byte nor a directory goes in any more. A block that no file gets can still
+/// do for a directory, and what a failed write or delayed allocation held comes free with the journal's next
+/// commit: so in turns, until a whole turn adds nothing.
 fn fill_up() {
-    let mut filler = File::options().create(true).append(true).open(FILLER).unwrap();
-    let mut filled = None;
-    while filled != Some(filler.metadata().unwrap().len()) {
-        filled = Some(filler.metadata().unwrap().len());
+    fs::create_dir(FILLER).unwrap();
+    let mut file = File::options().create(true).append(true).open(format!("{FILLER}/file")).unwrap();
+    let mut directories = 0;
+    loop {
+        let before = (file.metadata().unwrap().len(), directories);
         for chunk in [64 * 1024, 512, 1] {
-            while filler.write_all(&vec![b'x'; chunk]).is_ok() {}
-            filler.sync_all().ok();
-            nix::unistd::sync();
+            while file.write_all(&vec![b'x'; chunk]).is_ok() {}
+            file.sync_all().ok();
+        }
+        // Where directories take no block there would be no end.
+        while directories < 64 && fs::create_dir(format!("{FILLER}/{directories}")).is_ok() {
+            directories += 1;
+        }
+        nix::unistd::sync();
+        if before == (file.metadata().unwrap().len(), directories) {
+            break;
         }
     }
 }
 
 fn make_room() {
-    fs::remove_file(FILLER).unwrap();
+    fs::remove_dir_all(FILLER).unwrap();
     nix::unistd::sync();
 }
 
