@@ -25,6 +25,9 @@ use crate::ffi;
 /// Two keep a disk's queue and two processors busy; more contend for the same directories' locks.
 const THREADS: usize = 2;
 
+/// How many names of one directory a thread hands over at a time to one that has nothing left.
+const BATCH: usize = 32;
+
 /// No build is nested so deeply. A path of that many directories could exhaust the descriptors.
 const MAX_DEPTH: usize = 200;
 
@@ -193,13 +196,18 @@ pub(crate) struct Opened<'a, S> {
     pub(crate) parent: Option<&'a Directory<S>>,
 }
 
-/// What is done on a walk. Calls for different directories come from different threads.
+/// What is done on a walk. Calls come from several threads, for entries of one directory too.
 pub(crate) trait Visit: Sync {
     /// What is kept about a directory until everything below it was visited.
     type State: Send + Sync;
 
     /// A directory was opened and not read yet.
     fn enter(&self, opened: Opened<'_, Self::State>) -> anyhow::Result<Self::State>;
+
+    /// Whether a directory is wanted at all, with everything in it.
+    fn wants(&self, _seen: &Seen) -> bool {
+        true
+    }
 
     /// Whether the directory's other entries are wanted, not only the directories in it.
     fn wants_entries(&self, _directory: &Directory<Self::State>) -> bool {
@@ -214,12 +222,7 @@ pub(crate) trait Visit: Sync {
     /// Something that is no directory.
     fn entry(&self, directory: &Directory<Self::State>, name: &CStr, seen: &Seen) -> anyhow::Result<()>;
 
-    /// All of a directory's names were told; what is below may still be visited.
-    fn end(&self, _directory: &Directory<Self::State>) -> anyhow::Result<()> {
-        Ok(())
-    }
-
-    /// Everything below was left, and then this.
+    /// All of a directory's names were told, everything below was left, and then this.
     fn leave(&self, _directory: &Directory<Self::State>) -> anyhow::Result<()> {
         Ok(())
     }
@@ -324,9 +327,9 @@ pub(crate) fn walk<V: Visit>(top: impl AsFd, shown_as: &str, visit: &V) -> anyho
         idle: AtomicUsize::new(0),
         failed: AtomicBool::new(false),
     };
-    let mut waiting = Vec::new();
-    walk.process(top, CString::default(), None, &mut waiting)?;
-    walk.queue().waiting = waiting;
+    let mut own = Vec::new();
+    walk.process(top, CString::default(), None, &mut own)?;
+    walk.queue().waiting.append(&mut own);
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| walk.work());
@@ -350,35 +353,39 @@ struct Walk<'a, V: Visit> {
 }
 
 struct Queue<S> {
-    waiting: Vec<Waiting<S>>,
+    waiting: Vec<Task<S>>,
     is_done: bool,
     failed: Option<anyhow::Error>,
 }
 
-/// A directory that was seen in another.
-type Waiting<S> = (Arc<Directory<S>>, CString);
+/// What is still to be visited in a directory.
+struct Task<S> {
+    within: Arc<Directory<S>>,
+    what: What,
+}
+
+enum What {
+    Directory(CString),
+    Entries(Vec<CString>),
+}
 
 impl<V: Visit> Walk<'_, V> {
     fn queue(&self) -> MutexGuard<'_, Queue<V::State>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Each thread has its own directories, of which it takes the last first, so that few are open at a time;
-    /// it shares them only with one that has none, since threads that queue for a lock sleep and do not work.
+    /// Each thread has its own tasks, of which it takes the last first, so that few directories are open at a
+    /// time; it shares them only with one that has none, since threads that queue for a lock sleep and do not
+    /// work.
     fn work(&self) {
         let mut own = Vec::new();
-        while let Some((parent, name)) = own.pop().or_else(|| self.take(&mut own)) {
-            let shown = Arc::clone(&parent);
-            let at = || self.show(&shown.path_of(&name));
-            let done = open_directory(&parent, &name)
-                .map_err(|errno| match errno {
-                    Errno::EXDEV => Mounted.into(),
-                    errno => anyhow!("cannot open it: {}", errno.desc()),
-                })
-                .and_then(|fd| self.process(fd, name.clone(), Some(parent), &mut own))
-                .with_context(at);
+        while let Some(Task { within, what }) = own.pop().or_else(|| self.take(&mut own)) {
+            let done = match what {
+                What::Directory(name) => self.directory(&within, &name, &mut own),
+                What::Entries(names) => names.iter().try_for_each(|name| self.entry(&within, name, &mut own)),
+            };
             // It is held no longer than until it can be left.
-            let left = self.leave(shown);
+            let left = self.leave(within);
             if let Err(error) = done.and(left) {
                 self.failed.store(true, Ordering::Relaxed);
                 self.queue().failed.get_or_insert(error);
@@ -386,16 +393,25 @@ impl<V: Visit> Walk<'_, V> {
             if self.failed.load(Ordering::Relaxed) {
                 own.clear();
             }
-            if own.len() > 1 && self.idle.load(Ordering::Relaxed) > 0 {
+            if own.len() > 1 && self.is_wanting() {
                 let rest = own.split_off(own.len() / 2);
-                self.queue().waiting.extend(std::mem::replace(&mut own, rest));
-                self.changed.notify_one();
+                self.share(std::mem::replace(&mut own, rest));
             }
         }
     }
 
+    /// Whether a thread has nothing left.
+    fn is_wanting(&self) -> bool {
+        self.idle.load(Ordering::Relaxed) > 0
+    }
+
+    fn share(&self, tasks: Vec<Task<V::State>>) {
+        self.queue().waiting.extend(tasks);
+        self.changed.notify_one();
+    }
+
     /// Takes a part of what is shared; none if all is done.
-    fn take(&self, own: &mut Vec<Waiting<V::State>>) -> Option<Waiting<V::State>> {
+    fn take(&self, own: &mut Vec<Task<V::State>>) -> Option<Task<V::State>> {
         let mut queue = self.queue();
         self.idle.fetch_add(1, Ordering::Relaxed);
         loop {
@@ -426,12 +442,30 @@ impl<V: Visit> Walk<'_, V> {
         shown.to_string_lossy().into_owned()
     }
 
+    /// Opens a directory that was seen in another, and goes through it.
+    fn directory(
+        &self,
+        parent: &Arc<Directory<V::State>>,
+        name: &CStr,
+        own: &mut Vec<Task<V::State>>,
+    ) -> anyhow::Result<()> {
+        let at = || self.show(&parent.path_of(name));
+        match open_directory(parent, name) {
+            Ok(fd) => self.process(fd, name.to_owned(), Some(Arc::clone(parent)), own),
+            // Somebody is at work here still, where a directory was not taken over.
+            Err(Errno::ENOENT) => Ok(()),
+            Err(Errno::EXDEV) => Err(Mounted.into()),
+            Err(errno) => Err(anyhow!("cannot open it: {}", errno.desc())),
+        }
+        .with_context(at)
+    }
+
     fn process(
         &self,
         fd: OwnedFd,
         name: CString,
         parent: Option<Arc<Directory<V::State>>>,
-        below: &mut Vec<Waiting<V::State>>,
+        own: &mut Vec<Task<V::State>>,
     ) -> anyhow::Result<()> {
         let depth = parent.as_ref().map_or(0, |parent| parent.depth + 1);
         if depth > MAX_DEPTH {
@@ -439,33 +473,59 @@ impl<V: Visit> Walk<'_, V> {
         }
         let mut seen = Seen::of(&fd)?;
         self.same_mount(&seen)?;
+        if !self.visit.wants(&seen) {
+            return Ok(());
+        }
         let opened = Opened { fd: fd.as_fd(), name: &name, seen: &mut seen, parent: parent.as_deref() };
         let state = self.visit.enter(opened)?;
         let directory = Arc::new(Directory { fd, name, parent, depth, seen, state });
         let wants_entries = self.visit.wants_entries(&directory);
+        let task = |what| Task { within: Arc::clone(&directory), what };
+        let mut batch = Vec::new();
         each_name(&*directory, |name, kind| {
-            let is_known_file = !matches!(kind, libc::DT_DIR | libc::DT_UNKNOWN);
-            if (is_known_file && !wants_entries) || !self.visit.admits(&directory, name) {
+            if !self.visit.admits(&directory, name) {
                 return Ok(true);
             }
-            let at = || self.show(&directory.path_of(name));
-            let seen = match Seen::at(&*directory, name) {
-                Ok(seen) => seen,
-                // Somebody is at work here still, where a directory was not taken over.
-                Err(Errno::ENOENT) => return Ok(true),
-                Err(errno) => return Err(anyhow!("cannot look at it: {}", errno.desc()).context(at())),
-            };
-            if seen.kind == Kind::Directory {
-                below.push((Arc::clone(&directory), name.to_owned()));
-            } else if wants_entries {
-                self.same_mount(&seen)
-                    .and_then(|()| self.visit.entry(&directory, name, &seen))
-                    .with_context(at)?;
+            match kind {
+                libc::DT_DIR => own.push(task(What::Directory(name.to_owned()))),
+                libc::DT_UNKNOWN => self.entry(&directory, name, own)?,
+                _ if !wants_entries => {}
+                // A directory of very many names is not one thread's alone.
+                _ if self.is_wanting() => {
+                    batch.push(name.to_owned());
+                    if batch.len() == BATCH {
+                        self.share(vec![task(What::Entries(std::mem::take(&mut batch)))]);
+                    }
+                }
+                _ => self.entry(&directory, name, own)?,
             }
             Ok(true)
         })?;
-        self.visit.end(&directory)?;
+        batch.iter().try_for_each(|name| self.entry(&directory, name, own))?;
         self.leave(directory)
+    }
+
+    /// Looks at a name that is no directory's, as far as its record tells, and visits it.
+    fn entry(
+        &self,
+        directory: &Arc<Directory<V::State>>,
+        name: &CStr,
+        own: &mut Vec<Task<V::State>>,
+    ) -> anyhow::Result<()> {
+        let at = || self.show(&directory.path_of(name));
+        let seen = match Seen::at(directory, name) {
+            Ok(seen) => seen,
+            Err(Errno::ENOENT) => return Ok(()),
+            Err(errno) => return Err(anyhow!("cannot look at it: {}", errno.desc()).context(at())),
+        };
+        if seen.kind == Kind::Directory {
+            own.push(Task { within: Arc::clone(directory), what: What::Directory(name.to_owned()) });
+        } else if self.visit.wants_entries(directory) {
+            self.same_mount(&seen)
+                .and_then(|()| self.visit.entry(directory, name, &seen))
+                .with_context(at)?;
+        }
+        Ok(())
     }
 
     /// A directory is left by whoever held it last: the reader of it, or of the last one below.

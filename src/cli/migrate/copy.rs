@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, anyhow, bail};
@@ -22,7 +22,8 @@ use nix::sys::stat::{Mode, fchmod, futimens, mkdirat};
 use nix::unistd::{Gid, LinkatFlags, Uid, UnlinkatFlags, Whence, fchown, linkat, lseek, unlinkat};
 
 use super::busy::Locks;
-use super::settle::{KEPT, Links, copy_file, copy_link, remove_if_there, take_over};
+use super::outputs::{self, Rewrite};
+use super::settle::{Done, KEPT, Links, complete_top, copy_file, copy_link, remove_if_there, take_over};
 use super::source::{Found, Source};
 use super::staging::{Staging, TREE};
 use super::survey::unreadable;
@@ -159,14 +160,16 @@ pub(super) struct Copy<'a> {
     pub(super) target: &'a Target,
     pub(super) staging: &'a Staging,
     pub(super) locks: &'a Locks,
+    pub(super) rewrite: &'a Rewrite,
+    pub(super) done: &'a Done,
     pub(super) tick: &'a (dyn Fn(u64) + Sync),
     pub(super) bytes: &'a AtomicU64,
 }
 
 impl Copy<'_> {
-    /// Copies all of it, and answers with the number of files that somebody may have written to meanwhile:
-    /// those are copied as they were, and stay where they are.
-    pub(super) fn run(&self) -> anyhow::Result<u64> {
+    /// Copies all of it, as the user's own. Files that somebody may have written to meanwhile are copied as they
+    /// were, and stay where they are.
+    pub(super) fn run(&self) -> anyhow::Result<()> {
         let links = Links::default();
         let taken = TakeOver { copy: self, links: &links, names: AtomicU64::new(0) };
         self.walk_source(&taken)?;
@@ -189,18 +192,21 @@ impl Copy<'_> {
             copy: self,
             records: Records::read(self.staging)?,
             written_to: &written_to,
+            scratch: &scratch,
             names: AtomicU64::new(0),
         };
         self.walk_source(&compare)?;
+        let names = compare.names.into_inner();
         // Only root could have added a name, or taken one out, since they were counted.
-        if compare.names.into_inner() != taken.names.into_inner() {
+        if names != taken.names.into_inner() {
             bail!(
                 "{} changed while it was copied; see who works there, then run this again",
                 self.source.path
             );
         }
-        self.staging.empty_scratch()?;
-        Ok(written_to.len() as u64)
+        self.done.entries.store(names, Ordering::Relaxed);
+        self.done.written_to.store(written_to.len() as u64, Ordering::Relaxed);
+        self.staging.empty_scratch()
     }
 
     fn walk_source<V: Visit>(&self, visit: &V) -> anyhow::Result<()> {
@@ -350,41 +356,72 @@ impl Visit for Fill<'_> {
     }
 }
 
-/// Compares the source with what was written down, and with its copy.
+/// Compares the source with what was written down, and with its copy; and rewrites what is to be rewritten in
+/// the copy.
 struct Compare<'a> {
     copy: &'a Copy<'a>,
     records: Records,
     written_to: &'a HashSet<u64>,
+    scratch: &'a OwnedFd,
     names: AtomicU64,
 }
 
-impl Visit for Compare<'_> {
-    type State = OwnedFd;
+/// The copy of a directory.
+struct Compared {
+    fd: OwnedFd,
+    is_script: AtomicBool,
+}
 
-    fn enter(&self, opened: Opened<'_, OwnedFd>) -> anyhow::Result<OwnedFd> {
+impl Visit for Compare<'_> {
+    type State = Compared;
+
+    fn enter(&self, opened: Opened<'_, Compared>) -> anyhow::Result<Compared> {
         let Opened { name, parent, .. } = opened;
         let opened = match parent {
             None => open_directory(&self.copy.staging.fd, TREE),
-            Some(parent) => open_directory(&parent.state, name),
+            Some(parent) => open_directory(&parent.state.fd, name),
         };
         self.names.fetch_add(1, Ordering::Relaxed);
-        opened.map_err(|errno| anyhow!("cannot open its copy: {}", errno.desc()))
+        let fd = opened.map_err(|errno| anyhow!("cannot open its copy: {}", errno.desc()))?;
+        Ok(Compared { fd, is_script: AtomicBool::new(false) })
     }
 
-    fn entry(&self, directory: &Directory<OwnedFd>, name: &CStr, seen: &Seen) -> anyhow::Result<()> {
+    fn entry(&self, directory: &Directory<Compared>, name: &CStr, seen: &Seen) -> anyhow::Result<()> {
         self.names.fetch_add(1, Ordering::Relaxed);
         if self.written_to.contains(&seen.inode) {
             return Ok(());
         }
-        let copy = Seen::at(&directory.state, name).context("its copy")?;
+        if name == outputs::MARK {
+            directory.state.is_script.store(true, Ordering::Relaxed);
+        }
+        let copy = Seen::at(&directory.state.fd, name).context("its copy")?;
         let same = self.records.of(seen.inode) == Some(&Record::of(seen))
             && (copy.kind, copy.size, copy.modified) == (seen.kind, seen.size, seen.modified)
             && (seen.kind != Kind::Symlink
-                || readlinkat(directory, name)? == readlinkat(&directory.state, name)?);
+                || readlinkat(directory, name)? == readlinkat(&directory.state.fd, name)?);
         if same {
             return Ok(());
         }
         bail!("it changed after it was copied; see who works there, then run this again")
+    }
+
+    fn leave(&self, directory: &Directory<Compared>) -> anyhow::Result<()> {
+        let Compared { fd, is_script } = &directory.state;
+        let mut touched = false;
+        let mut touch = || {
+            touched = true;
+            Ok(())
+        };
+        if directory.is_top() {
+            complete_top(fd, self.copy.target, &mut touch)?;
+        }
+        if is_script.load(Ordering::Relaxed) {
+            self.copy.rewrite.run(fd, self.scratch, self.copy.target.owner, touch)?;
+        }
+        if touched {
+            futimens(fd, &time_spec(directory.seen.accessed), &time_spec(directory.seen.modified))?;
+        }
+        Ok(())
     }
 }
 

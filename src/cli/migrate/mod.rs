@@ -520,38 +520,46 @@ impl<'a> Run<'a> {
             files.fetch_add(count, Ordering::Relaxed);
             progress.copied(&files, bytes.load(Ordering::Relaxed));
         };
+        let (done, rewrite) = (Done::default(), self.rewrite());
         let copy = copy::Copy {
             source: self.source,
             found,
             target: self.target,
             staging: &self.staging,
             locks: &self.locks,
+            rewrite: &rewrite,
+            done: &done,
             tick: &tick,
             bytes: &bytes,
         };
-        self.report.written_to = copy.run()?;
+        copy.run()?;
         self.report.copied_bytes = Some(bytes.into_inner());
+        self.report.done(&done);
         Ok(())
     }
 
     fn settle(&mut self) -> anyhow::Result<()> {
-        let done = Done::default();
-        let mut old = vec![self.state.given.clone(), self.state.from.clone()];
-        old.sort_by_key(|path| std::cmp::Reverse(path.len()));
-        old.dedup();
-        let rewrite = Rewrite::new(old, &self.target.path);
-        let progress = Progress::of_entries(self.report.entries);
-        let tick = |count| progress.done(count);
-        let is_fresh = self.state.way == Way::Copy;
-        Settle::run(self.target, &self.staging, &self.locks, &rewrite, &done, &tick, is_fresh)?;
-        drop(progress);
-        self.report.done(&done);
-        self.state.tree = crate::tree::Seen::at(&self.staging.fd, TREE)?.inode;
         if self.state.way == Way::Copy {
             // What it was copied from will be removed: it must be on the disk first.
             syncfs(&self.staging.fd)?;
+        } else {
+            let (done, rewrite) = (Done::default(), self.rewrite());
+            let progress = Progress::of_entries(self.report.entries);
+            let tick = |count| progress.done(count);
+            Settle::run(self.target, &self.staging, &self.locks, &rewrite, &done, &tick)?;
+            drop(progress);
+            self.report.done(&done);
         }
+        self.state.tree = crate::tree::Seen::at(&self.staging.fd, TREE)?.inode;
         self.enter(Phase::Publish)
+    }
+
+    /// What build scripts' outputs may name, and what becomes of it.
+    fn rewrite(&self) -> Rewrite {
+        let mut old = vec![self.state.given.clone(), self.state.from.clone()];
+        old.sort_by_key(|path| std::cmp::Reverse(path.len()));
+        old.dedup();
+        Rewrite::new(old, &self.target.path)
     }
 
     fn publish(&mut self) -> anyhow::Result<()> {

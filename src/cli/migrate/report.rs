@@ -43,8 +43,6 @@ pub(super) struct Report {
     pub(super) set_aside: Option<String>,
     /// What changed in the source of a copy, so that the source was kept.
     pub(super) kept: Kept,
-    /// How many files of a source that was copied somebody may have written to meanwhile.
-    pub(super) written_to: u64,
     /// How many files `--only-owned` left.
     pub(super) left: Option<u64>,
     pub(super) link: bool,
@@ -76,7 +74,6 @@ impl Report {
             copied_bytes: None,
             set_aside: None,
             kept: Kept::default(),
-            written_to: 0,
             left: None,
             link: false,
             done: Value::Null,
@@ -205,10 +202,10 @@ impl Report {
         self.done = json!({
             "entries": number(&done.entries), "given": number(&done.given), "modes": number(&done.modes),
             "acls": number(&done.acls),
-            "copied_for_links_outside": number(&done.copied) - number(&done.written_to),
-            "copied_for_writers": number(&done.written_to) + self.written_to,
+            "copied_for_links_outside": number(&done.linked_outside),
+            "copied_for_writers": number(&done.written_to),
         });
-        let written_to = number(&done.written_to) + self.written_to;
+        let written_to = number(&done.written_to);
         if written_to > 0 {
             self.warn(format!(
                 "{} copied, since somebody may have had {} open for writing: what they write now is in no file of {}'s",

@@ -2,12 +2,12 @@
 //!
 //! Two walks. The first takes each directory over before it reads it: from then on it is root's, and nobody
 //! else can put a name into it or take one out, not even through a descriptor kept from before. So what a name
-//! in it stood for when it was looked at is what it stands for when it is given away; and the names of a file
-//! that has several can be counted. A file with a name outside the tree is somebody else's too: it is copied,
-//! and never given away. A file that somebody may have open for writing, in whatever way, is given away so that
-//! nobody opens it anew, and then replaced by a copy: what is written by that descriptor reaches no name. The
-//! second walk gives the directories to the user, the innermost first: what is in them is done, and is not
-//! touched again.
+//! in it stood for when it was looked at is what it stands for when it is given away. A file that somebody may
+//! have open for writing, in whatever way, is given away so that nobody opens it anew, and then replaced by a
+//! copy: what is written by that descriptor reaches no name. The names of a file that has several are counted,
+//! and it waits for the second walk: one with a name outside the tree is somebody else's too, and is copied,
+//! never given away. Either walk gives a directory to the user when everything in it is done, the innermost
+//! first, and nothing in it is touched again.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
@@ -47,6 +47,10 @@ pub(super) const KEPT: u32 = 0o755;
 
 type Key = (u64, (u32, u32));
 
+fn key(seen: &Seen) -> Key {
+    (seen.inode, seen.device)
+}
+
 /// Whether a directory has POSIX ACLs.
 pub(super) fn has_acls(directory: impl AsFd) -> anyhow::Result<bool> {
     Ok(ffi::has_attribute(&directory, ACLS[0])? || ffi::has_attribute(&directory, ACLS[1])?)
@@ -69,7 +73,7 @@ impl Links {
     /// Counts one name; true for the first of a file.
     pub(super) fn see(&self, seen: &Seen) -> bool {
         let mut links = guard(&self.0);
-        let link = links.entry((seen.inode, seen.device)).or_default();
+        let link = links.entry(key(seen)).or_default();
         // Whoever adds one while we count adds one outside.
         link.all = link.all.max(seen.links);
         link.counted += 1;
@@ -78,13 +82,13 @@ impl Links {
 
     /// Whether every name of a file was seen; none for a file with a single name.
     pub(super) fn is_complete(&self, seen: &Seen) -> Option<bool> {
-        guard(&self.0).get(&(seen.inode, seen.device)).map(|link| link.counted >= link.all)
+        guard(&self.0).get(&key(seen)).map(|link| link.counted >= link.all)
     }
 
     /// Gives a file away, and answers with what came of it; the same for all of its names.
     fn give_once(&self, seen: &Seen, give: impl FnOnce() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
         let mut links = guard(&self.0);
-        let link = links.entry((seen.inode, seen.device)).or_default();
+        let link = links.entry(key(seen)).or_default();
         match link.is_given {
             Some(is_given) => Ok(is_given),
             None => Ok(*link.is_given.insert(give()?)),
@@ -106,8 +110,9 @@ pub(super) struct Done {
     pub(super) given: AtomicU64,
     pub(super) modes: AtomicU64,
     pub(super) acls: AtomicU64,
-    pub(super) copied: AtomicU64,
-    /// Of what was copied, what somebody may have had open for writing.
+    /// Files that were copied, since they have names outside the tree.
+    pub(super) linked_outside: AtomicU64,
+    /// Files that were copied, since somebody may have had them open for writing.
     pub(super) written_to: AtomicU64,
 }
 
@@ -120,13 +125,12 @@ pub(super) struct Settle<'a> {
     done: &'a Done,
     tick: &'a (dyn Fn(u64) + Sync),
     scratch: OwnedFd,
-    /// Whether it is a copy that nobody but root ever could open.
-    is_fresh: bool,
     links: Links,
     /// The inodes of files that a run that was killed had begun to replace.
     replaced: HashSet<u64>,
-    /// Directories in which a file has several names.
-    linked: Mutex<HashSet<Key>>,
+    /// The directories that the first walk could not give away, and whether a file with several names is in one
+    /// itself.
+    waiting: Mutex<HashMap<Key, bool>>,
     /// The times of directories that were changed, now or by a run that was killed.
     times: Mutex<Times>,
     /// For what happens once in a while.
@@ -141,7 +145,6 @@ impl<'a> Settle<'a> {
         rewrite: &'a Rewrite,
         done: &'a Done,
         tick: &'a (dyn Fn(u64) + Sync),
-        is_fresh: bool,
     ) -> anyhow::Result<()> {
         let mut settle = Self {
             target,
@@ -151,10 +154,9 @@ impl<'a> Settle<'a> {
             done,
             tick,
             scratch: staging.scratch()?,
-            is_fresh,
             links: Links::default(),
             replaced: HashSet::new(),
-            linked: Mutex::default(),
+            waiting: Mutex::default(),
             times: Mutex::new(Times::open(staging)?),
             one_at_a_time: Mutex::default(),
         };
@@ -174,8 +176,8 @@ impl<'a> Settle<'a> {
         walk(open_directory(&staging.fd, TREE)?, &shown, &TakeOver { settle: &settle, known })?;
         super::or_busy(locks.busy())?;
         let known = guard(&settle.times).known.clone();
-        let linked = std::mem::take(&mut *guard(&settle.linked));
-        walk(open_directory(&staging.fd, TREE)?, &shown, &Give { settle: &settle, known, linked })?;
+        let waiting = std::mem::take(&mut *guard(&settle.waiting));
+        walk(open_directory(&staging.fd, TREE)?, &shown, &Give { settle: &settle, known, waiting })?;
         staging.empty_scratch()
     }
 
@@ -196,9 +198,6 @@ impl<'a> Settle<'a> {
             }
             return Ok(true);
         }
-        if self.is_fresh && !is_others && seen.mode & !KEPT == 0 {
-            return Ok(true);
-        }
         let file =
             open_known_file(&directory, name).map_err(|errno| anyhow!("cannot open it: {}", errno.desc()))?;
         if is_others {
@@ -216,7 +215,17 @@ impl<'a> Settle<'a> {
             self.done.modes.fetch_add(u64::from(seen.mode & !KEPT != 0), Ordering::Relaxed);
         }
         // Now nobody else can open it for writing any more; who has it so still?
-        Ok(self.is_fresh || !ffi::may_have_writers(&file))
+        Ok(!ffi::may_have_writers(&file))
+    }
+
+    /// Gives a directory to the user, in which everything is done.
+    fn give(&self, directory: &Directory<Taken>) -> anyhow::Result<()> {
+        let Owner { uid, gid } = self.owner();
+        if directory.state.touched.load(Ordering::Relaxed) {
+            let (accessed, modified) = (directory.seen.accessed, directory.seen.modified);
+            futimens(directory, &time_spec(accessed), &time_spec(modified))?;
+        }
+        Ok(fchown(directory, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?)
     }
 
     /// Notes a directory's times before something in it is replaced.
@@ -239,7 +248,6 @@ impl<'a> Settle<'a> {
     fn make_draft(&self, draft: &CStr, file: &File) -> anyhow::Result<()> {
         remove_if_there(&self.scratch, draft)?;
         copy_file(file, &Seen::of(file)?, &self.scratch, draft, self.owner())?;
-        self.done.copied.fetch_add(1, Ordering::Relaxed);
         Ok(fsync(open_known_file(&self.scratch, draft)?)?)
     }
 
@@ -268,9 +276,9 @@ impl<'a> Settle<'a> {
             } else {
                 self.make_draft(&draft, &File::from(open_known_file(directory, name)?))?;
             }
-            if self.links.is_complete(&seen) == Some(true) {
-                self.done.written_to.fetch_add(1, Ordering::Relaxed);
-            }
+            let is_ours = self.links.is_complete(&seen) == Some(true);
+            let count = if is_ours { &self.done.written_to } else { &self.done.linked_outside };
+            count.fetch_add(1, Ordering::Relaxed);
             renameat(&self.scratch, draft.as_c_str(), &self.scratch, copy.as_c_str())?;
         }
         remove_if_there(&self.scratch, &link)?;
@@ -355,21 +363,43 @@ pub(super) fn take_over(directory: BorrowedFd<'_>, seen: &mut Seen, gid: u32) ->
     Ok(had_acls)
 }
 
+/// Gives the top of a tree what nothing else in it needs: the tag, if it has none, and the configured mode.
+/// `touch` is told before a name is added.
+pub(super) fn complete_top(
+    top: impl AsFd,
+    target: &Target,
+    touch: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    if matches!(Seen::at(&top, c"CACHEDIR.TAG"), Err(Errno::ENOENT)) {
+        touch()?;
+        // The directory serves without.
+        let _ = write_tag(&top.as_fd().try_clone_to_owned()?, target.owner);
+    }
+    Ok(fchmod(top, Mode::from_bits_truncate(target.mode))?)
+}
+
 /// What is known of a directory that was taken over.
 pub(super) struct Taken {
     counted: AtomicU64,
     touched: AtomicBool,
     is_script: AtomicBool,
+    /// A file with several names is in it.
+    has_linked: AtomicBool,
+    /// Or in a directory below it, which is not the user's yet.
+    has_waiting: AtomicBool,
     /// Names of files that are to be replaced by copies.
     to_copy: Mutex<Vec<CString>>,
 }
 
 impl Taken {
-    fn new() -> Self {
+    /// `touched` if its times are to be set again.
+    fn new(touched: bool) -> Self {
         Self {
             counted: AtomicU64::new(1),
-            touched: AtomicBool::new(false),
+            touched: AtomicBool::new(touched),
             is_script: AtomicBool::new(false),
+            has_linked: AtomicBool::new(false),
+            has_waiting: AtomicBool::new(false),
             to_copy: Mutex::default(),
         }
     }
@@ -388,13 +418,14 @@ impl Visit for TakeOver<'_> {
     fn enter(&self, opened: Opened<'_, Taken>) -> anyhow::Result<Taken> {
         let Opened { fd, name, seen, parent } = opened;
         let settle = self.settle;
-        if let Some(modified) = time_of(&self.known, name, parent) {
+        let known = time_of(&self.known, name, parent);
+        if let Some(modified) = known {
             seen.modified = modified;
         }
         if take_over(fd, seen, settle.owner().gid)? {
             settle.done.acls.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(Taken::new())
+        Ok(Taken::new(known.is_some()))
     }
 
     fn entry(&self, directory: &Directory<Taken>, name: &CStr, seen: &Seen) -> anyhow::Result<()> {
@@ -411,7 +442,7 @@ impl Visit for TakeOver<'_> {
         }
         if seen.links > 1 {
             settle.links.see(seen);
-            guard(&settle.linked).insert((directory.seen.inode, directory.seen.device));
+            directory.state.has_linked.store(true, Ordering::Relaxed);
             return Ok(());
         }
         if !settle.give_entry(directory, name, seen)? {
@@ -420,7 +451,7 @@ impl Visit for TakeOver<'_> {
         Ok(())
     }
 
-    fn end(&self, directory: &Directory<Taken>) -> anyhow::Result<()> {
+    fn leave(&self, directory: &Directory<Taken>) -> anyhow::Result<()> {
         let settle = self.settle;
         for name in std::mem::take(&mut *guard(&directory.state.to_copy)) {
             settle.replace(directory, &name).with_context(|| shown(&name))?;
@@ -431,6 +462,14 @@ impl Visit for TakeOver<'_> {
         let counted = directory.state.counted.load(Ordering::Relaxed);
         settle.done.entries.fetch_add(counted, Ordering::Relaxed);
         (settle.tick)(counted);
+        let has_linked = directory.state.has_linked.load(Ordering::Relaxed);
+        if !has_linked && !directory.state.has_waiting.load(Ordering::Relaxed) && !directory.is_top() {
+            return settle.give(directory);
+        }
+        guard(&settle.waiting).insert(key(&directory.seen), has_linked);
+        if let Some(parent) = directory.parent() {
+            parent.state.has_waiting.store(true, Ordering::Relaxed);
+        }
         Ok(())
     }
 }
@@ -440,25 +479,27 @@ struct Give<'a> {
     settle: &'a Settle<'a>,
     /// The times of directories that were changed.
     known: HashMap<PathBuf, (i64, u32)>,
-    /// Directories in which a file has several names.
-    linked: HashSet<Key>,
+    waiting: HashMap<Key, bool>,
 }
 
 impl Visit for Give<'_> {
     type State = Taken;
 
+    fn wants(&self, seen: &Seen) -> bool {
+        self.waiting.contains_key(&key(seen))
+    }
+
     fn enter(&self, opened: Opened<'_, Taken>) -> anyhow::Result<Taken> {
         let Opened { name, seen, parent, .. } = opened;
-        let taken = Taken::new();
-        if let Some(modified) = time_of(&self.known, name, parent) {
+        let known = time_of(&self.known, name, parent);
+        if let Some(modified) = known {
             seen.modified = modified;
-            taken.touched.store(true, Ordering::Relaxed);
         }
-        Ok(taken)
+        Ok(Taken::new(known.is_some()))
     }
 
     fn wants_entries(&self, directory: &Directory<Taken>) -> bool {
-        self.linked.contains(&(directory.seen.inode, directory.seen.device))
+        self.waiting.get(&key(&directory.seen)) == Some(&true)
     }
 
     fn entry(&self, directory: &Directory<Taken>, name: &CStr, seen: &Seen) -> anyhow::Result<()> {
@@ -475,29 +516,14 @@ impl Visit for Give<'_> {
         Ok(())
     }
 
-    fn end(&self, directory: &Directory<Taken>) -> anyhow::Result<()> {
+    fn leave(&self, directory: &Directory<Taken>) -> anyhow::Result<()> {
         for name in std::mem::take(&mut *guard(&directory.state.to_copy)) {
             self.settle.replace_linked(directory, &name).with_context(|| shown(&name))?;
         }
-        Ok(())
-    }
-
-    fn leave(&self, directory: &Directory<Taken>) -> anyhow::Result<()> {
-        let settle = self.settle;
-        let Owner { uid, gid } = settle.owner();
         if directory.is_top() {
-            if matches!(Seen::at(directory, c"CACHEDIR.TAG"), Err(Errno::ENOENT)) {
-                settle.touch(directory)?;
-                // The directory serves without.
-                let _ = write_tag(&directory.as_fd().try_clone_to_owned()?, settle.owner());
-            }
-            fchmod(directory, Mode::from_bits_truncate(settle.target.mode))?;
+            complete_top(directory, self.settle.target, || self.settle.touch(directory))?;
         }
-        if directory.state.touched.load(Ordering::Relaxed) {
-            let (accessed, modified) = (directory.seen.accessed, directory.seen.modified);
-            futimens(directory, &time_spec(accessed), &time_spec(modified))?;
-        }
-        Ok(fchown(directory, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?)
+        self.settle.give(directory)
     }
 }
 

@@ -182,7 +182,7 @@ pub(super) fn forbidden(target: &Target, people: &[Person]) -> anyhow::Result<Fo
     Ok(forbidden)
 }
 
-/// What is found in one directory, added to the rest when it was read.
+/// What is found in one directory, added to the rest when it is left.
 pub(super) struct Found {
     facts: Mutex<Facts>,
     is_script: AtomicBool,
@@ -281,7 +281,7 @@ impl Visit for Survey<'_> {
         Ok(())
     }
 
-    fn end(&self, directory: &Directory<Found>) -> anyhow::Result<()> {
+    fn leave(&self, directory: &Directory<Found>) -> anyhow::Result<()> {
         let mut here = std::mem::take(&mut *guard(&directory.state.facts));
         if directory.state.is_script.load(Ordering::Relaxed) && self.rewrite.applies_in(directory)? {
             here.outputs = 1;
