@@ -210,4 +210,26 @@ sandboxed! {
         assert_eq!(fs::metadata(SECRET).unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(victims(), before);
     }
+
+    /// A link that is not root's is not followed on the way to the tree: it may lead into another's home.
+    fn a_link_of_anothers_on_the_way_is_not_followed() {
+        set_up();
+        let private = "/home/victor/projects";
+        make_tree();
+        run(&format!(
+            "mkdir {private}; mv {TREE} {private}/shared; chown -R victor {private}; chmod 700 /home/victor; \
+             mkdir /srv/team; chown mallory:workspace /srv/team; ln -s {private} /srv/team/build; chown -h mallory /srv/team/build"
+        ));
+        let arguments = "--from /srv/team/build/shared --to-user alice --yes";
+        let before = manifest(private);
+        let output = migrate(arguments);
+        assert_eq!(output.status.code(), Some(3), "{}", text_of(&output));
+        assert!(text_of(&output).contains(&format!("a symbolic link of mallory to {private}")), "{}", text_of(&output));
+        assert_eq!(manifest(private), before);
+        // One of root's, and a relative one, is what administrators use.
+        run(&format!("mkdir /srv/here; ln -s /srv/here /srv/there; ln -s ../there/./ /srv/here/twice; mv {private}/shared /srv/here/"));
+        let output = migrate("--from /srv/there/twice/../here/twice/shared --to-user alice --yes");
+        assert!(output.status.success(), "{}", text_of(&output));
+        assert!(fs::symlink_metadata("/srv/here/shared").unwrap().is_symlink());
+    }
 }
