@@ -347,4 +347,25 @@ sandboxed! {
             assert!(fs::read_to_string(format!("{alices}/{file}")).unwrap().starts_with("EVIL"), "{file}: it is no attack");
         }
     }
+
+    /// A subvolume of btrfs can be renamed into the root, but what is made beside it cannot be renamed into it; and
+    /// the tops of all subvolumes have one inode number.
+    fn a_subvolume_is_copied() {
+        set_up();
+        let root = "/srv/disk/root";
+        run("mkdir /srv/disk; truncate -s 300M /tmp/disk; mkfs.btrfs -q /tmp/disk; mount -o loop /tmp/disk /srv/disk; mkdir /srv/disk/root");
+        for destination in ["no directory", "a subvolume"] {
+            run("btrfs -q subvolume create /srv/disk/shared; cd /srv/disk/shared; mkdir -p debug/build/p/out; touch debug/.cargo-lock debug/build/p/root-output; \
+                 echo cargo:include=/srv/disk/shared/debug/build/p/out >debug/build/p/output; chown -R bob:workspace .");
+            if destination == "a subvolume" {
+                run(&format!("btrfs -q subvolume create {root}/alice; chown alice:alice {root}/alice; chmod 700 {root}/alice"));
+            }
+            let output = migrate(&format!("--root {root} --from /srv/disk/shared --to-user alice --yes"));
+            assert!(output.status.success(), "{destination}: {}", text_of(&output));
+            assert_eq!(fs::read_to_string(format!("{root}/alice/debug/build/p/output")).unwrap(), format!("cargo:include={root}/alice/debug/build/p/out\n"));
+            assert!(fs::symlink_metadata("/srv/disk/shared").unwrap().is_symlink());
+            assert!(!Path::new(&format!("{root}/.migrate-alice")).exists());
+            run(&format!("rm -rf {root}/alice /srv/disk/shared"));
+        }
+    }
 }

@@ -22,13 +22,17 @@ use crate::tree::{Directory, Kind, Opened, Seen, Visit, open_directory, time_spe
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Renamed {
     Done,
-    /// It must be copied: another file system, another mount of this one, or a mount point.
+    /// It must be copied: another file system, another mount or subvolume of this one, or a mount point.
     Elsewhere,
 }
 
 /// Renames the whole tree.
 pub(super) fn whole(source: &Source, staging: &Staging) -> anyhow::Result<Renamed> {
     let Some(found) = &source.there else { bail!("{} is gone", source.path) };
+    // A subvolume of btrfs can be renamed, but no file from beside it into it.
+    if found.seen.device != Seen::of(&staging.fd)?.device {
+        return Ok(Renamed::Elsewhere);
+    }
     match rename_to_new(&source.parent, &source.name, &staging.fd, TREE) {
         Ok(()) => {}
         Err(Errno::EXDEV | Errno::EBUSY) => return Ok(Renamed::Elsewhere),

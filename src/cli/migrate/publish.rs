@@ -66,8 +66,11 @@ pub(super) fn run(
     set_aside: Option<&str>,
 ) -> anyhow::Result<Option<String>> {
     let name = CString::new(target.name.as_str())?;
+    // The tops of subvolumes, and of file systems, have the same number.
+    let device = Seen::of(&staging.fd)?.device;
+    let is_it = |seen: Seen| (seen.inode, seen.device) == (inode, device);
     for _ in 0..TRIES {
-        let is_there = |seen: nix::Result<Seen>| seen.is_ok_and(|seen| seen.inode == inode);
+        let is_there = |seen: nix::Result<Seen>| seen.is_ok_and(is_it);
         if is_there(Seen::at(&target.directory, &name)) {
             // Published, now or before a crash; what it was exchanged with may be left.
             return clear_exchanged(target, staging, &name, set_aside);
