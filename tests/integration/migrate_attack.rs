@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::migrate::{ROOT, manifest, migrate, run};
-use crate::sandbox::{User, append, checkout, print_figures, sandboxed, text_of};
+use crate::sandbox::{TOOL, User, append, checkout, print_figures, sandboxed, text_of};
 
 /// The tree and the victim are on one file system, and the root is there too or is not.
 const TREE: &str = "/srv/disk/shared";
@@ -231,5 +231,38 @@ sandboxed! {
         let output = migrate("--from /srv/there/twice/../here/twice/shared --to-user alice --yes");
         assert!(output.status.success(), "{}", text_of(&output));
         assert!(fs::symlink_metadata("/srv/here/shared").unwrap().is_symlink());
+    }
+
+    /// In a sticky root anybody can put a directory where the user's is about to be. It is not made the user's,
+    /// which a login would then export with all that is in it.
+    fn a_directory_squatted_meanwhile_is_not_made_the_users() {
+        set_up();
+        make_tree();
+        run(&format!("chmod 1777 {NEAR}"));
+        let squatter = format!(
+            "until [ -e {NEAR}/.migrate-alice ]; do sleep 0.01; done; mkdir {NEAR}/alice; cd {NEAR}/alice; mine=$(stat -c %i .); \
+             for try in {{1..200}}; do [ $(stat -c %i {NEAR}/alice) = $mine ] || break; sleep 0.01; done; mkdir -m 777 debug"
+        );
+        let mut squatter = Command::new("setpriv")
+            .args(["--reuid=mallory", "--regid=mallory", "--init-groups", "bash", "-c", &squatter])
+            .spawn()
+            .unwrap();
+        // Slow enough for the shell, after each rename.
+        let output = Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat2", "-e", "inject=renameat2:delay_exit=500000", TOOL])
+            .args(["migrate", "--root", NEAR, "--from", TREE, "--to-user", "alice", "--yes"])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(squatter.wait().unwrap().success());
+        assert_eq!(output.status.code(), Some(1), "{}", text_of(&output));
+        assert!(text_of(&output).contains("belongs to mallory"), "{}", text_of(&output));
+        let squatted = fs::metadata(format!("{NEAR}/alice")).unwrap();
+        assert_eq!(squatted.uid(), 2002);
+        // The remedy that is named works.
+        run(&format!("mv {NEAR}/alice {NEAR}/.alice.old"));
+        let output = migrate(&format!("--root {NEAR} --from {TREE} --to-user alice --yes"));
+        assert!(output.status.success(), "{}", text_of(&output));
+        assert!(manifest(&format!("{NEAR}/alice")).values().all(|item| item.uid == 2001));
     }
 }

@@ -368,4 +368,15 @@ sandboxed! {
             run(&format!("rm -rf {root}/alice /srv/disk/shared"));
         }
     }
+
+    /// The user's directory is empty but for a tag that is none: it is in use, and nothing is begun.
+    fn a_tag_that_is_a_directory_is_no_tag() {
+        set_up();
+        make_tree(&format!("{NEAR}/shared"));
+        run(&format!("mkdir -p {ROOT}/alice/CACHEDIR.TAG; chown -R alice:alice {ROOT}/alice; chmod 700 {ROOT}/alice"));
+        let output = migrate(&arguments(&format!("{NEAR}/shared")));
+        assert_eq!(output.status.code(), Some(3), "{}", text_of(&output));
+        assert!(text_of(&output).contains("not empty"), "{}", text_of(&output));
+        assert!(!Path::new(&format!("{ROOT}/.migrate-alice")).exists());
+    }
 }
