@@ -369,6 +369,29 @@ sandboxed! {
         }
     }
 
+    /// Killed on the way, and then the source has another name: half of what is the user's is not published.
+    fn only_owned_is_not_published_in_part() {
+        set_up();
+        let near = format!("{NEAR}/shared");
+        make_tree(&near);
+        run(&format!("chown -R alice {near}; chown bob {near}/debug/f1"));
+        let mut own = Command::new("strace");
+        own.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat2", "-e", "inject=renameat2:signal=SIGKILL:when=12", TOOL, "migrate", "--only-owned"]);
+        own.args(arguments(&near).split(' ')).stdin(Stdio::null());
+        assert!(!own.output().unwrap().status.success());
+        assert_eq!(phase().as_deref(), Some("gather"));
+        run(&format!("mv {near} {near}.kept"));
+        let output = migrate(&format!("{} --only-owned", arguments(&near)));
+        assert_eq!(output.status.code(), Some(3), "{}", text_of(&output));
+        assert!(text_of(&output).contains("not the directory any more"), "{}", text_of(&output));
+        assert!(!Path::new(&format!("{ROOT}/alice")).exists());
+        // The remedy that is named works.
+        run(&format!("mv {near}.kept {near}"));
+        let output = migrate(&format!("{} --only-owned", arguments(&near)));
+        assert!(output.status.success(), "{}", text_of(&output));
+        assert_eq!(contents(&format!("{ROOT}/alice")).len() - 1, 2 + 58);
+    }
+
     /// The user's directory is empty but for a tag that is none: it is in use, and nothing is begun.
     fn a_tag_that_is_a_directory_is_no_tag() {
         set_up();

@@ -289,7 +289,9 @@ fn go_on(source: &mut Source, pending: &staging::Pending, arguments: &Arguments)
         return Ok(());
     }
     let (path, staging) = (&source.path, &pending.staging);
-    if source.there.is_none() && (state.way == Way::Copy || !staging.has_tree()) {
+    // One rename brings all of it over, or nothing.
+    let is_whole = state.way == Way::Rename && staging.has_tree();
+    if source.there.is_none() && !is_whole {
         return Err(refused(format!(
             "{path} is not the directory any more for which this was begun, and not all of that was brought over; if \
              it has another name now, give it its old one; otherwise look into {}, remove it, and begin anew",
@@ -480,7 +482,7 @@ impl<'a> Run<'a> {
             (Way::RenameOwn, _) => {
                 let units = self.report.facts.take().map(|facts| facts.others_units).unwrap_or_default();
                 match gather::own(self.source, self.target, &self.staging, &units) {
-                    Ok(left) => self.report.left = left,
+                    Ok(left) => self.report.left = Some(left),
                     Err(error) if is_cross_device(&error) => {
                         return Err(refused(
                             "--only-owned takes files by renaming them, and these are on another file system"
