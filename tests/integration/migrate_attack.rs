@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -264,5 +265,29 @@ sandboxed! {
         let output = migrate(&format!("--root {NEAR} --from {TREE} --to-user alice --yes"));
         assert!(output.status.success(), "{}", text_of(&output));
         assert!(manifest(&format!("{NEAR}/alice")).values().all(|item| item.uid == 2001));
+    }
+
+    /// Somebody holds thousands of locks: a few are named, at once.
+    fn many_locks_held_are_refused_at_once() {
+        set_up();
+        make_tree();
+        run(&format!("cd {TREE}/debug/mallorys; for d in {{1..2000}}; do mkdir p$d; >p$d/.cargo-lock; done; chown -R mallory ."));
+        let hold = format!("cd {TREE}/debug/mallorys; for d in {{1..2000}}; do exec {{fd}}<p$d/.cargo-lock; flock $fd; done; echo ready; sleep 600");
+        let mut holder = Command::new("setpriv")
+            .args(["--reuid=mallory", "--regid=mallory", "--init-groups", "bash", "-c", &hold])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        let begin = Instant::now();
+        let output = migrate(&format!("--root {NEAR} --from {TREE} --to-user alice --yes"));
+        let took = begin.elapsed();
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        assert_eq!(output.status.code(), Some(4), "{}", text_of(&output));
+        assert!(text_of(&output).contains("of mallory") && text_of(&output).len() < 4096, "{}", text_of(&output));
+        assert!(took < Duration::from_secs(10), "{took:?}");
     }
 }

@@ -111,7 +111,11 @@ fn refused_for(reason: &str, examples: &[String]) -> anyhow::Error {
     Stopped::Refused(format!("{reason} {}", examples.join(", "))).into()
 }
 
-fn or_busy(who: Vec<String>) -> anyhow::Result<()> {
+fn or_busy(mut who: Vec<String>) -> anyhow::Result<()> {
+    if let Some(more) = who.len().checked_sub(busy::NAMED).filter(|more| *more > 0) {
+        who.truncate(busy::NAMED);
+        who.push(format!("and {more} more"));
+    }
     if who.is_empty() { Ok(()) } else { Err(Stopped::Busy(who).into()) }
 }
 
