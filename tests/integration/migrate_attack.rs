@@ -290,4 +290,17 @@ sandboxed! {
         assert!(text_of(&output).contains("of mallory") && text_of(&output).len() < 4096, "{}", text_of(&output));
         assert!(took < Duration::from_secs(10), "{took:?}");
     }
+
+    /// More locks than the soft limit of descriptors, which a team with many profiles may have as well.
+    fn there_may_be_more_locks_than_descriptors_by_default() {
+        set_up();
+        make_tree();
+        run(&format!("cd {TREE}/debug/mallorys; for d in {{1..300}}; do mkdir p$d; >p$d/.cargo-lock; done"));
+        let output = Command::new("bash")
+            .args(["-c", &format!("ulimit -Sn 256; exec {TOOL} migrate --root {NEAR} --from {TREE} --to-user alice --yes")])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text_of(&output));
+    }
 }

@@ -24,6 +24,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{anyhow, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{geteuid, gethostname, syncfs};
@@ -170,6 +171,7 @@ fn migrate(
     report: &mut Report,
     output: &mut Output,
 ) -> anyhow::Result<()> {
+    allow_descriptors()?;
     // The kernel tells with it that somebody waits for a file that is looked at; unasked for, it ends a process.
     SigSet::from(Signal::SIGIO).thread_block()?;
     if !geteuid().is_root() {
@@ -277,6 +279,13 @@ fn migrate(
     let mut run = Run::new(&target, &source, arguments, staging, state, report)?;
     run.locks = locks;
     run.all(output)
+}
+
+/// Each of cargo's locks takes a descriptor, and each directory on the way to where a walk is; there may be more
+/// of them than the soft limit, which is for programs that use select(2).
+fn allow_descriptors() -> anyhow::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
 }
 
 /// Goes on with a run that was killed: of what stands at the old path now, only what it was begun for counts.
