@@ -392,6 +392,33 @@ sandboxed! {
         assert_eq!(contents(&format!("{ROOT}/alice")).len() - 1, 2 + 58);
     }
 
+    /// Two administrators answer at the same moment: what is in the root does not become half the one user's and
+    /// half the other's.
+    fn of_two_that_begin_at_once_one_goes_on() {
+        set_up();
+        run(&format!("mkdir -m 700 {ROOT}/.staging; cd {ROOT}; touch .rustc_info.json; for d in {{1..40}}; do mkdir d$d; touch d$d/f; done"));
+        // Each has looked, and found nothing pending, when the other one makes its directory.
+        let start = |user: &str, wait: u32| {
+            let mut command = Command::new("strace");
+            command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=mkdirat,renameat2", "-e", &format!("inject=mkdirat:delay_enter={wait}:when=1")]);
+            command.args(["-e", "inject=renameat2:delay_enter=5000", TOOL, "migrate", "--from", ROOT, "--to-user", user, "--yes"]);
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let first = start("alice", 2_400_000);
+        std::thread::sleep(std::time::Duration::from_millis(800));
+        let second = start("bob", 1_600_000);
+        let outputs = [first, second].map(|process| process.wait_with_output().unwrap());
+        let codes = outputs.each_ref().map(|output| output.status.code());
+        // Or both give way, if neither was there first.
+        assert!(matches!(codes, [Some(0 | 4), Some(4)] | [Some(4), Some(0)]), "{} {}", text_of(&outputs[0]), text_of(&outputs[1]));
+        for (user, code) in [("alice", codes[0]), ("bob", codes[1])] {
+            let own = format!("{ROOT}/{user}");
+            let found = Path::new(&own).exists().then(|| contents(&own).len());
+            assert_eq!(found, (code == Some(0)).then_some(42), "{user}");
+        }
+        assert_eq!(run(&format!("ls -A {ROOT} | grep -c migrate || :")).trim(), "0");
+    }
+
     /// The user's directory is empty but for a tag that is none: it is in use, and nothing is begun.
     fn a_tag_that_is_a_directory_is_no_tag() {
         set_up();
@@ -400,6 +427,19 @@ sandboxed! {
         let output = migrate(&arguments(&format!("{NEAR}/shared")));
         assert_eq!(output.status.code(), Some(3), "{}", text_of(&output));
         assert!(text_of(&output).contains("not empty"), "{}", text_of(&output));
+        assert!(!Path::new(&format!("{ROOT}/.migrate-alice")).exists());
+    }
+
+    /// What moves of a root is remembered over a crash. More names than can be are refused beforehand.
+    fn more_names_than_are_remembered_are_refused() {
+        set_up();
+        run(&format!("cd {ROOT}; touch .rustc_info.json; mkdir -p debug/deps"));
+        for number in 0..12_000 {
+            fs::write(format!("{ROOT}/{}{number:05}", "\x01".repeat(240)), "").unwrap();
+        }
+        let output = migrate(&arguments(ROOT));
+        assert_eq!(output.status.code(), Some(3), "{}", text_of(&output));
+        assert!(text_of(&output).contains("so many names"), "{}", text_of(&output));
         assert!(!Path::new(&format!("{ROOT}/.migrate-alice")).exists());
     }
 }

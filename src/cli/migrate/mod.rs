@@ -396,7 +396,7 @@ fn new_state(arguments: &Arguments, source: &Source, target: &Target) -> anyhow:
     } else {
         Way::Rename
     };
-    Ok(State {
+    let state = State {
         from: source.path.clone(),
         given: source.given.clone(),
         user: target.user.clone(),
@@ -407,7 +407,14 @@ fn new_state(arguments: &Arguments, source: &Source, target: &Target) -> anyhow:
         names: source.names.clone().unwrap_or_default().into_iter().collect(),
         tree: 0,
         leave_link: source.parent_is_roots && !source.is_root && !arguments.only_owned,
-    })
+    };
+    if !state.fits() {
+        return Err(refused(format!(
+            "{} holds so many names that they could not be remembered over a crash; remove what nobody built",
+            source.path
+        )));
+    }
+    Ok(state)
 }
 
 /// Which way it will probably be: only the rename itself can tell.
