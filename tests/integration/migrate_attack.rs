@@ -303,4 +303,30 @@ sandboxed! {
             .unwrap();
         assert!(output.status.success(), "{}", text_of(&output));
     }
+
+    /// A secret under many names, each at the end of a path of 25 kB: they are refused, and not all remembered.
+    fn long_paths_of_a_secret_take_no_memory() {
+        set_up();
+        make_tree();
+        std::env::set_current_dir(format!("{TREE}/debug/mallorys")).unwrap();
+        let name = "d".repeat(255);
+        for _ in 0..100 {
+            fs::create_dir(&name).unwrap();
+            std::env::set_current_dir(&name).unwrap();
+        }
+        fs::write("f", "").unwrap();
+        fs::set_permissions("f", fs::Permissions::from_mode(0o600)).unwrap();
+        for link in 0..8000 {
+            fs::hard_link("f", format!("l{link}")).unwrap();
+        }
+        fs::hard_link("f", "/srv/disk/outside").unwrap();
+        std::env::set_current_dir("/").unwrap();
+        let output = Command::new("bash")
+            .args(["-c", &format!("ulimit -v 131072; exec {TOOL} migrate --root {NEAR} --from {TREE} --to-user alice --yes")])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(3), "{}", text_of(&output).len());
+        assert!(text_of(&output).contains("alice may not read"));
+    }
 }

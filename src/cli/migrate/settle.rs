@@ -61,6 +61,8 @@ struct Linked {
     /// How many names it has, and how many of these were seen in the tree.
     all: u32,
     counted: u32,
+    /// Whether the user may not read it.
+    is_unreadable: bool,
     /// What was decided for all of its names.
     is_given: Option<bool>,
 }
@@ -79,6 +81,21 @@ impl Links {
     /// Whether every name of a file was seen; none for a file with a single name.
     pub(super) fn is_complete(&self, seen: &Seen) -> Option<bool> {
         guard(&self.0).get(&(seen.inode, seen.device)).map(|link| link.counted >= link.all)
+    }
+
+    /// Notes of a file that was seen that the user may not read it.
+    pub(super) fn note_unreadable(&self, seen: &Seen) {
+        guard(&self.0).entry((seen.inode, seen.device)).or_default().is_unreadable = true;
+    }
+
+    /// Whether a file that the user may not read has names that were not seen; of none, whether any has.
+    pub(super) fn is_anothers(&self, seen: Option<&Seen>) -> bool {
+        let links = guard(&self.0);
+        let is_anothers = |link: &Linked| link.is_unreadable && link.counted < link.all;
+        match seen {
+            Some(seen) => links.get(&(seen.inode, seen.device)).is_some_and(is_anothers),
+            None => links.values().any(is_anothers),
+        }
     }
 
     /// Gives a file away, and answers with what came of it; the same for all of its names.
