@@ -442,4 +442,26 @@ sandboxed! {
         assert!(text_of(&output).contains("so many names"), "{}", text_of(&output));
         assert!(!Path::new(&format!("{ROOT}/.migrate-alice")).exists());
     }
+
+    /// A full disk cuts off what is written down of a directory's time: what is written next is not lost with it.
+    fn a_record_that_was_cut_off_spoils_no_other() {
+        set_up();
+        let near = format!("{NEAR}/shared");
+        make_tree(&near);
+        run(&format!(
+            "cd {near}; for p in {{1..6}}; do mkdir debug/build/p$p; touch debug/build/p$p/root-output; \
+             echo cargo:include={near}/x >debug/build/p$p/output; touch -d @1700000000 debug/build/p$p; done"
+        ));
+        assert!(killed_at("fchown", "", 1, &near));
+        assert_eq!(phase().as_deref(), Some("settle"));
+        fs::write(format!("{ROOT}/.migrate-alice/times"), "1700000000 0 deb").unwrap();
+        // Killed after the first outputs were replaced.
+        assert!(killed_at("utimensat", "", 4, &near));
+        assert!(fs::metadata(format!("{ROOT}/.migrate-alice/times")).unwrap().len() > 16);
+        let output = migrate(&arguments(&near));
+        assert!(output.status.success(), "{}", text_of(&output));
+        for p in 1..=6 {
+            assert_eq!(fs::metadata(format!("{ROOT}/alice/debug/build/p{p}")).unwrap().mtime(), 1_700_000_000, "p{p}");
+        }
+    }
 }

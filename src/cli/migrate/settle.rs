@@ -531,10 +531,12 @@ impl Times {
         let mut file = File::from(openat(&staging.fd, TIMES, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
+        // What was cut off by a crash, or a full disk, was not acted on; and another will be appended.
+        text.truncate(text.iter().rposition(|&byte| byte == 0).map_or(0, |last| last + 1));
+        file.set_len(text.len().try_into()?)?;
         let mut known = HashMap::new();
         for record in text.split_inclusive(|&byte| byte == 0) {
             let parse = || {
-                // What was cut off by a crash was not acted on.
                 let record = record.strip_suffix(b"\0")?;
                 let mut fields = record.splitn(3, |&byte| byte == b' ');
                 let mut number = || std::str::from_utf8(fields.next()?).ok();
