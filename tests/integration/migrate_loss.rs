@@ -464,4 +464,55 @@ sandboxed! {
             assert_eq!(fs::metadata(format!("{ROOT}/alice/debug/build/p{p}")).unwrap().mtime(), 1_700_000_000, "p{p}");
         }
     }
+
+    /// The power fails: what was rewritten or copied is there with its content, or is not there yet.
+    fn a_loss_of_power_leaves_no_empty_file() {
+        set_up();
+        let (disk, root) = ("/srv/disk", "/srv/disk/root");
+        let lose_power = |file_system: &str, how: &str| {
+            run(&format!("xfs_io -x -c 'shutdown {how}' {disk}; umount {disk}; mount -o loop /tmp/{file_system} {disk}"));
+        };
+        for file_system in ["ext4", "xfs"] {
+            run(&format!("mkdir -p {disk}; truncate -s 400M /tmp/{file_system}; mkfs.{file_system} -q /tmp/{file_system}; mount -o loop /tmp/{file_system} {disk}; mkdir {root}"));
+            // By a rename: what is written anew is what build scripts printed.
+            let near = format!("{disk}/shared");
+            run(&format!(
+                "mkdir -p {near}/debug/build; cd {near}/debug; touch .cargo-lock; for p in {{1..6}}; do mkdir build/p$p; touch build/p$p/root-output; \
+                 echo cargo:include={near}/x >build/p$p/output; done; sync"
+            ));
+            let output = migrate(&format!("--root {root} {}", arguments(&near)));
+            assert!(output.status.success(), "{file_system}: {}", text_of(&output));
+            lose_power(file_system, "-f");
+            for p in 1..=6 {
+                assert_eq!(fs::read_to_string(format!("{root}/alice/debug/build/p{p}/output")).unwrap(), format!("cargo:include={root}/alice/x\n"), "{file_system}");
+            }
+            run(&format!("rm -rf {root}/alice {near}; sync"));
+
+            // By a copy, when all is copied and nothing is settled yet.
+            make_tree(FAR);
+            let before = contents(FAR);
+            let state = format!("{root}/.migrate-alice/state");
+            for when in 1..20 {
+                let output = Command::new("strace")
+                    .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=mkdirat", "-e", &format!("inject=mkdirat:signal=SIGKILL:when={when}")])
+                    .args([TOOL, "migrate", "--root", root, "--from", FAR, "--to-user", "alice", "--yes"])
+                    .stdin(Stdio::null())
+                    .output()
+                    .unwrap();
+                assert!(!output.status.success(), "{file_system}: no mkdirat is the one");
+                if fs::read_to_string(&state).is_ok_and(|state| state.contains("\"settle\"")) {
+                    break;
+                }
+            }
+            // Somebody else waits for a file of theirs, and the journal is written.
+            run(&format!("dd if=/dev/zero of={disk}/other bs=4k count=1 conv=fsync status=none"));
+            lose_power(file_system, "");
+            let output = migrate(&format!("--root {root} {}", arguments(FAR)));
+            assert!(output.status.success(), "{file_system}: {}", text_of(&output));
+            let mut found = contents(&format!("{root}/alice"));
+            found.remove(Path::new("CACHEDIR.TAG"));
+            assert_eq!(found, before, "{file_system}");
+            run(&format!("umount {disk}; rm {FAR}"));
+        }
+    }
 }

@@ -519,6 +519,8 @@ impl<'a> Run<'a> {
             self.state.way = Way::Copy;
             self.enter(Phase::Gather)?;
             self.copy()?;
+            // From here on the copy is taken for complete, and what it was made from is removed in the end.
+            syncfs(&self.staging.fd)?;
         }
         self.enter(Phase::Settle)
     }

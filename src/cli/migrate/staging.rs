@@ -276,13 +276,13 @@ impl Staging {
         Ok(Some(state.with_context(unknown)?))
     }
 
-    /// Replaces the state, so that a crash leaves the old one or the new one. Waiting until it is on the disk
-    /// would be waiting for all that was changed before, and the disk's journal keeps the order of renames.
+    /// Replaces the state, so that a crash leaves the old one or the new one. Waiting until the new one has its
+    /// name on the disk would be waiting for all that was changed before, and the journal keeps the order of renames.
     pub(super) fn write_state(&self, state: &State, wait: bool) -> anyhow::Result<()> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mut file = File::from(openat(&self.fd, NEW_STATE, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
         file.write_all(format!("{}\n", state.to_json()).as_bytes())
-            .and_then(|()| if wait { file.sync_all() } else { Ok(()) })
+            .and_then(|()| if wait { file.sync_all() } else { Ok(ffi::write_out(&file)?) })
             .with_context(|| format!("cannot write {}/state", self.path))?;
         Ok(renameat(&self.fd, NEW_STATE, &self.fd, STATE)?)
     }
