@@ -329,4 +329,19 @@ sandboxed! {
         assert_eq!(output.status.code(), Some(3), "{}", text_of(&output).len());
         assert!(text_of(&output).contains("alice may not read"));
     }
+
+    /// A link to where the tree would go, put there by somebody else, does not pass for a migration that was done.
+    fn a_link_of_anothers_is_no_migration_that_was_done() {
+        set_up();
+        make_tree();
+        run(&format!("mv {TREE} {TREE}.hidden; ln -s {NEAR}/alice {TREE}; chown -h mallory {TREE}"));
+        let arguments = format!("--root {NEAR} --from {TREE} --to-user alice --yes");
+        let output = migrate(&arguments);
+        assert_eq!(output.status.code(), Some(3), "{}", text_of(&output));
+        assert!(text_of(&output).contains("is a symbolic link"), "{}", text_of(&output));
+        run(&format!("rm {TREE}; mv {TREE}.hidden {TREE}"));
+        assert!(migrate(&arguments).status.success());
+        let output = migrate(&arguments);
+        assert!(output.status.success() && text_of(&output).contains("was migrated already"), "{}", text_of(&output));
+    }
 }
