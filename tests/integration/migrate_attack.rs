@@ -344,4 +344,28 @@ sandboxed! {
         let output = migrate(&arguments);
         assert!(output.status.success() && text_of(&output).contains("was migrated already"), "{}", text_of(&output));
     }
+
+    /// Many directories in which a build script's output is replaced, each at the end of a path of 25 kB.
+    fn long_paths_of_outputs_take_no_memory() {
+        set_up();
+        make_tree();
+        std::env::set_current_dir(format!("{TREE}/debug/mallorys")).unwrap();
+        let name = "d".repeat(255);
+        for _ in 0..100 {
+            fs::create_dir(&name).unwrap();
+            std::env::set_current_dir(&name).unwrap();
+        }
+        for script in 0..4000 {
+            fs::create_dir(format!("s{script}")).unwrap();
+            fs::write(format!("s{script}/root-output"), "").unwrap();
+            fs::write(format!("s{script}/output"), format!("cargo:root={TREE}/x")).unwrap();
+        }
+        std::env::set_current_dir("/").unwrap();
+        let output = Command::new("bash")
+            .args(["-c", &format!("ulimit -v 131072; exec {TOOL} migrate --root {NEAR} --from {TREE} --to-user alice --yes")])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text_of(&output).len());
+    }
 }

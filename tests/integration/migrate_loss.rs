@@ -454,7 +454,7 @@ sandboxed! {
         ));
         assert!(killed_at("fchown", "", 1, &near));
         assert_eq!(phase().as_deref(), Some("settle"));
-        fs::write(format!("{ROOT}/.migrate-alice/times"), "1700000000 0 deb").unwrap();
+        fs::write(format!("{ROOT}/.migrate-alice/times"), "1700000000 0 1").unwrap();
         // Killed after the first outputs were replaced.
         assert!(killed_at("utimensat", "", 4, &near));
         assert!(fs::metadata(format!("{ROOT}/.migrate-alice/times")).unwrap().len() > 16);

@@ -14,7 +14,6 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -239,7 +238,7 @@ impl<'a> Settle<'a> {
     /// Notes a directory's times before something in it is replaced.
     fn touch(&self, directory: &Directory<Taken>) -> anyhow::Result<()> {
         directory.state.touched.store(true, Ordering::Relaxed);
-        guard(&self.times).note(directory.path(), directory.seen.modified)
+        guard(&self.times).note(directory.seen.inode, directory.seen.modified)
     }
 
     /// Puts a copy of a file with one name in its place.
@@ -396,16 +395,16 @@ impl Taken {
 struct TakeOver<'a> {
     settle: &'a Settle<'a>,
     /// The times that a run that was killed wrote down.
-    known: HashMap<PathBuf, (i64, u32)>,
+    known: HashMap<u64, (i64, u32)>,
 }
 
 impl Visit for TakeOver<'_> {
     type State = Taken;
 
     fn enter(&self, opened: Opened<'_, Taken>) -> anyhow::Result<Taken> {
-        let Opened { fd, name, seen, parent } = opened;
+        let Opened { fd, seen, .. } = opened;
         let settle = self.settle;
-        if let Some(modified) = time_of(&self.known, name, parent) {
+        if let Some(&modified) = self.known.get(&seen.inode) {
             seen.modified = modified;
         }
         if take_over(fd, seen, settle.owner().gid)? {
@@ -456,7 +455,7 @@ impl Visit for TakeOver<'_> {
 struct Give<'a> {
     settle: &'a Settle<'a>,
     /// The times of directories that were changed.
-    known: HashMap<PathBuf, (i64, u32)>,
+    known: HashMap<u64, (i64, u32)>,
     /// Directories in which a file has several names.
     linked: HashSet<Key>,
 }
@@ -465,9 +464,9 @@ impl Visit for Give<'_> {
     type State = Taken;
 
     fn enter(&self, opened: Opened<'_, Taken>) -> anyhow::Result<Taken> {
-        let Opened { name, seen, parent, .. } = opened;
+        let Opened { seen, .. } = opened;
         let taken = Taken::new();
-        if let Some(modified) = time_of(&self.known, name, parent) {
+        if let Some(&modified) = self.known.get(&seen.inode) {
             seen.modified = modified;
             taken.touched.store(true, Ordering::Relaxed);
         }
@@ -518,11 +517,11 @@ impl Visit for Give<'_> {
     }
 }
 
-/// The times that directories had before something in them was replaced. Written down before it is done, so
-/// that a run after a crash knows them.
+/// The times that directories had before something in them was replaced, by their inodes' numbers: there may be
+/// many, with long paths. Written down before it is done, so that a run after a crash knows them.
 struct Times {
     file: File,
-    known: HashMap<PathBuf, (i64, u32)>,
+    known: HashMap<u64, (i64, u32)>,
 }
 
 impl Times {
@@ -535,44 +534,27 @@ impl Times {
         text.truncate(text.iter().rposition(|&byte| byte == 0).map_or(0, |last| last + 1));
         file.set_len(text.len().try_into()?)?;
         let mut known = HashMap::new();
-        for record in text.split_inclusive(|&byte| byte == 0) {
+        for record in text.split(|&byte| byte == 0) {
             let parse = || {
-                let record = record.strip_suffix(b"\0")?;
-                let mut fields = record.splitn(3, |&byte| byte == b' ');
-                let mut number = || std::str::from_utf8(fields.next()?).ok();
-                let time = (number()?.parse().ok()?, number()?.parse().ok()?);
-                Some((PathBuf::from(std::ffi::OsString::from_vec(fields.next()?.to_vec())), time))
+                let mut fields = std::str::from_utf8(record).ok()?.split(' ');
+                let time = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+                Some((fields.next()?.parse().ok()?, time))
             };
-            if let Some((path, time)) = parse() {
-                known.entry(path).or_insert(time);
+            if let Some((inode, time)) = parse() {
+                known.entry(inode).or_insert(time);
             }
         }
         Ok(Self { file, known })
     }
 
-    fn note(&mut self, path: PathBuf, time: (i64, u32)) -> anyhow::Result<()> {
-        if self.known.contains_key(&path) {
+    fn note(&mut self, inode: u64, time: (i64, u32)) -> anyhow::Result<()> {
+        if self.known.contains_key(&inode) {
             return Ok(());
         }
-        let mut record = format!("{} {} ", time.0, time.1).into_bytes();
-        record.extend_from_slice(path.as_os_str().as_bytes());
-        record.push(0);
-        self.file.write_all(&record)?;
-        self.known.insert(path, time);
+        self.file.write_all(format!("{} {} {inode}\0", time.0, time.1).as_bytes())?;
+        self.known.insert(inode, time);
         Ok(())
     }
-}
-
-/// The time that was written down for a directory; few have one.
-fn time_of(
-    known: &HashMap<PathBuf, (i64, u32)>,
-    name: &CStr,
-    parent: Option<&Directory<Taken>>,
-) -> Option<(i64, u32)> {
-    if known.is_empty() {
-        return None;
-    }
-    known.get(&parent.map(|parent| parent.path_of(name)).unwrap_or_default()).copied()
 }
 
 impl Target {
