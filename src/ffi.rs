@@ -178,6 +178,23 @@ pub(crate) fn may_have_writers(file: impl AsFd) -> bool {
     Errno::result(code).is_err()
 }
 
+/// Writes a file's content to the disk, and waits for that alone, with `sync_file_range(2)`. fsync(2) would wait for
+/// all that the journal has not written yet. For a file that is then renamed it is enough: the journal keeps the
+/// order, so that after a loss of power the name is never there without the content. (XFS writes a renamed file's
+/// content when it likes, and shows an empty file if that was too late.)
+#[cfg(feature = "cli")]
+pub(crate) fn write_out(file: impl AsFd) -> nix::Result<()> {
+    let flags =
+        libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: the descriptor is open for as long as it is borrowed, and the rest are numbers; a length of 0 is all.
+    let code = unsafe { libc::sync_file_range(file.as_fd().as_raw_fd(), 0, 0, flags) };
+    match Errno::result(code) {
+        // Not on this kernel, or not for this file system.
+        Err(Errno::ENOSYS | Errno::EINVAL | Errno::ESPIPE | Errno::EOPNOTSUPP) => nix::unistd::fsync(file),
+        done => done.map(drop),
+    }
+}
+
 /// flock(2), without the panic that nix's guard has for a failing unlock: closing the file unlocks it.
 /// `operation` is of `LOCK_SH` or `LOCK_EX`; the call never waits.
 pub(crate) fn try_lock(file: impl AsFd, operation: c_int) -> nix::Result<()> {

@@ -6,12 +6,13 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::migrate::{ROOT, manifest, migrate, run};
-use crate::sandbox::{User, append, checkout, print_figures, sandboxed, text_of};
+use crate::sandbox::{TOOL, User, append, checkout, print_figures, sandboxed, text_of};
 
 /// The tree and the victim are on one file system, and the root is there too or is not.
 const TREE: &str = "/srv/disk/shared";
@@ -209,5 +210,162 @@ sandboxed! {
         assert!(output.status.success(), "{}", text_of(&output));
         assert_eq!(fs::metadata(SECRET).unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(victims(), before);
+    }
+
+    /// A link that is not root's is not followed on the way to the tree: it may lead into another's home.
+    fn a_link_of_anothers_on_the_way_is_not_followed() {
+        set_up();
+        let private = "/home/victor/projects";
+        make_tree();
+        run(&format!(
+            "mkdir {private}; mv {TREE} {private}/shared; chown -R victor {private}; chmod 700 /home/victor; \
+             mkdir /srv/team; chown mallory:workspace /srv/team; ln -s {private} /srv/team/build; chown -h mallory /srv/team/build"
+        ));
+        let arguments = "--from /srv/team/build/shared --to-user alice --yes";
+        let before = manifest(private);
+        let output = migrate(arguments);
+        assert_eq!(output.status.code(), Some(3), "{}", text_of(&output));
+        assert!(text_of(&output).contains(&format!("a symbolic link of mallory to {private}")), "{}", text_of(&output));
+        assert_eq!(manifest(private), before);
+        // One of root's, and a relative one, is what administrators use.
+        run(&format!("mkdir /srv/here; ln -s /srv/here /srv/there; ln -s ../there/./ /srv/here/twice; mv {private}/shared /srv/here/"));
+        let output = migrate("--from /srv/there/twice/../here/twice/shared --to-user alice --yes");
+        assert!(output.status.success(), "{}", text_of(&output));
+        assert!(fs::symlink_metadata("/srv/here/shared").unwrap().is_symlink());
+    }
+
+    /// In a sticky root anybody can put a directory where the user's is about to be. It is not made the user's,
+    /// which a login would then export with all that is in it.
+    fn a_directory_squatted_meanwhile_is_not_made_the_users() {
+        set_up();
+        make_tree();
+        run(&format!("chmod 1777 {NEAR}"));
+        let squatter = format!(
+            "until [ -e {NEAR}/.migrate-alice ]; do sleep 0.01; done; mkdir {NEAR}/alice; cd {NEAR}/alice; mine=$(stat -c %i .); \
+             for try in {{1..200}}; do [ $(stat -c %i {NEAR}/alice) = $mine ] || break; sleep 0.01; done; mkdir -m 777 debug"
+        );
+        let mut squatter = Command::new("setpriv")
+            .args(["--reuid=mallory", "--regid=mallory", "--init-groups", "bash", "-c", &squatter])
+            .spawn()
+            .unwrap();
+        // Slow enough for the shell, after each rename.
+        let output = Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat2", "-e", "inject=renameat2:delay_exit=500000", TOOL])
+            .args(["migrate", "--root", NEAR, "--from", TREE, "--to-user", "alice", "--yes"])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(squatter.wait().unwrap().success());
+        assert_eq!(output.status.code(), Some(1), "{}", text_of(&output));
+        assert!(text_of(&output).contains("belongs to mallory"), "{}", text_of(&output));
+        let squatted = fs::metadata(format!("{NEAR}/alice")).unwrap();
+        assert_eq!(squatted.uid(), 2002);
+        // The remedy that is named works.
+        run(&format!("mv {NEAR}/alice {NEAR}/.alice.old"));
+        let output = migrate(&format!("--root {NEAR} --from {TREE} --to-user alice --yes"));
+        assert!(output.status.success(), "{}", text_of(&output));
+        assert!(manifest(&format!("{NEAR}/alice")).values().all(|item| item.uid == 2001));
+    }
+
+    /// Somebody holds thousands of locks: a few are named, at once.
+    fn many_locks_held_are_refused_at_once() {
+        set_up();
+        make_tree();
+        run(&format!("cd {TREE}/debug/mallorys; for d in {{1..2000}}; do mkdir p$d; >p$d/.cargo-lock; done; chown -R mallory ."));
+        let hold = format!("cd {TREE}/debug/mallorys; for d in {{1..2000}}; do exec {{fd}}<p$d/.cargo-lock; flock $fd; done; echo ready; sleep 600");
+        let mut holder = Command::new("setpriv")
+            .args(["--reuid=mallory", "--regid=mallory", "--init-groups", "bash", "-c", &hold])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        let begin = Instant::now();
+        let output = migrate(&format!("--root {NEAR} --from {TREE} --to-user alice --yes"));
+        let took = begin.elapsed();
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        assert_eq!(output.status.code(), Some(4), "{}", text_of(&output));
+        assert!(text_of(&output).contains("of mallory") && text_of(&output).len() < 4096, "{}", text_of(&output));
+        assert!(took < Duration::from_secs(10), "{took:?}");
+    }
+
+    /// More locks than the soft limit of descriptors, which a team with many profiles may have as well.
+    fn there_may_be_more_locks_than_descriptors_by_default() {
+        set_up();
+        make_tree();
+        run(&format!("cd {TREE}/debug/mallorys; for d in {{1..300}}; do mkdir p$d; >p$d/.cargo-lock; done"));
+        let output = Command::new("bash")
+            .args(["-c", &format!("ulimit -Sn 256; exec {TOOL} migrate --root {NEAR} --from {TREE} --to-user alice --yes")])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text_of(&output));
+    }
+
+    /// A secret under many names, each at the end of a path of 25 kB: they are refused, and not all remembered.
+    fn long_paths_of_a_secret_take_no_memory() {
+        set_up();
+        make_tree();
+        std::env::set_current_dir(format!("{TREE}/debug/mallorys")).unwrap();
+        let name = "d".repeat(255);
+        for _ in 0..100 {
+            fs::create_dir(&name).unwrap();
+            std::env::set_current_dir(&name).unwrap();
+        }
+        fs::write("f", "").unwrap();
+        fs::set_permissions("f", fs::Permissions::from_mode(0o600)).unwrap();
+        for link in 0..8000 {
+            fs::hard_link("f", format!("l{link}")).unwrap();
+        }
+        fs::hard_link("f", "/srv/disk/outside").unwrap();
+        std::env::set_current_dir("/").unwrap();
+        let output = Command::new("bash")
+            .args(["-c", &format!("ulimit -v 131072; exec {TOOL} migrate --root {NEAR} --from {TREE} --to-user alice --yes")])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(3), "{}", text_of(&output).len());
+        assert!(text_of(&output).contains("alice may not read"));
+    }
+
+    /// A link to where the tree would go, put there by somebody else, does not pass for a migration that was done.
+    fn a_link_of_anothers_is_no_migration_that_was_done() {
+        set_up();
+        make_tree();
+        run(&format!("mv {TREE} {TREE}.hidden; ln -s {NEAR}/alice {TREE}; chown -h mallory {TREE}"));
+        let arguments = format!("--root {NEAR} --from {TREE} --to-user alice --yes");
+        let output = migrate(&arguments);
+        assert_eq!(output.status.code(), Some(3), "{}", text_of(&output));
+        assert!(text_of(&output).contains("is a symbolic link"), "{}", text_of(&output));
+        run(&format!("rm {TREE}; mv {TREE}.hidden {TREE}"));
+        assert!(migrate(&arguments).status.success());
+        let output = migrate(&arguments);
+        assert!(output.status.success() && text_of(&output).contains("was migrated already"), "{}", text_of(&output));
+    }
+
+    /// Many directories in which a build script's output is replaced, each at the end of a path of 25 kB.
+    fn long_paths_of_outputs_take_no_memory() {
+        set_up();
+        make_tree();
+        std::env::set_current_dir(format!("{TREE}/debug/mallorys")).unwrap();
+        let name = "d".repeat(255);
+        for _ in 0..100 {
+            fs::create_dir(&name).unwrap();
+            std::env::set_current_dir(&name).unwrap();
+        }
+        for script in 0..4000 {
+            fs::create_dir(format!("s{script}")).unwrap();
+            fs::write(format!("s{script}/root-output"), "").unwrap();
+            fs::write(format!("s{script}/output"), format!("cargo:root={TREE}/x")).unwrap();
+        }
+        std::env::set_current_dir("/").unwrap();
+        let output = Command::new("bash")
+            .args(["-c", &format!("ulimit -v 131072; exec {TOOL} migrate --root {NEAR} --from {TREE} --to-user alice --yes")])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text_of(&output).len());
     }
 }

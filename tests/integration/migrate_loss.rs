@@ -347,4 +347,172 @@ sandboxed! {
             assert!(fs::read_to_string(format!("{alices}/{file}")).unwrap().starts_with("EVIL"), "{file}: it is no attack");
         }
     }
+
+    /// A subvolume of btrfs can be renamed into the root, but what is made beside it cannot be renamed into it; and
+    /// the tops of all subvolumes have one inode number.
+    fn a_subvolume_is_copied() {
+        set_up();
+        let root = "/srv/disk/root";
+        run("mkdir /srv/disk; truncate -s 300M /tmp/disk; mkfs.btrfs -q /tmp/disk; mount -o loop /tmp/disk /srv/disk; mkdir /srv/disk/root");
+        for destination in ["no directory", "a subvolume"] {
+            run("btrfs -q subvolume create /srv/disk/shared; cd /srv/disk/shared; mkdir -p debug/build/p/out; touch debug/.cargo-lock debug/build/p/root-output; \
+                 echo cargo:include=/srv/disk/shared/debug/build/p/out >debug/build/p/output; chown -R bob:workspace .");
+            if destination == "a subvolume" {
+                run(&format!("btrfs -q subvolume create {root}/alice; chown alice:alice {root}/alice; chmod 700 {root}/alice"));
+            }
+            let output = migrate(&format!("--root {root} --from /srv/disk/shared --to-user alice --yes"));
+            assert!(output.status.success(), "{destination}: {}", text_of(&output));
+            assert_eq!(fs::read_to_string(format!("{root}/alice/debug/build/p/output")).unwrap(), format!("cargo:include={root}/alice/debug/build/p/out\n"));
+            assert!(fs::symlink_metadata("/srv/disk/shared").unwrap().is_symlink());
+            assert!(!Path::new(&format!("{root}/.migrate-alice")).exists());
+            run(&format!("rm -rf {root}/alice /srv/disk/shared"));
+        }
+    }
+
+    /// Killed on the way, and then the source has another name: half of what is the user's is not published.
+    fn only_owned_is_not_published_in_part() {
+        set_up();
+        let near = format!("{NEAR}/shared");
+        make_tree(&near);
+        run(&format!("chown -R alice {near}; chown bob {near}/debug/f1"));
+        let mut own = Command::new("strace");
+        own.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat2", "-e", "inject=renameat2:signal=SIGKILL:when=12", TOOL, "migrate", "--only-owned"]);
+        own.args(arguments(&near).split(' ')).stdin(Stdio::null());
+        assert!(!own.output().unwrap().status.success());
+        assert_eq!(phase().as_deref(), Some("gather"));
+        run(&format!("mv {near} {near}.kept"));
+        let output = migrate(&format!("{} --only-owned", arguments(&near)));
+        assert_eq!(output.status.code(), Some(3), "{}", text_of(&output));
+        assert!(text_of(&output).contains("not the directory any more"), "{}", text_of(&output));
+        assert!(!Path::new(&format!("{ROOT}/alice")).exists());
+        // The remedy that is named works.
+        run(&format!("mv {near}.kept {near}"));
+        let output = migrate(&format!("{} --only-owned", arguments(&near)));
+        assert!(output.status.success(), "{}", text_of(&output));
+        assert_eq!(contents(&format!("{ROOT}/alice")).len() - 1, 2 + 58);
+    }
+
+    /// Two administrators answer at the same moment: what is in the root does not become half the one user's and
+    /// half the other's.
+    fn of_two_that_begin_at_once_one_goes_on() {
+        set_up();
+        run(&format!("mkdir -m 700 {ROOT}/.staging; cd {ROOT}; touch .rustc_info.json; for d in {{1..40}}; do mkdir d$d; touch d$d/f; done"));
+        // Each has looked, and found nothing pending, when the other one makes its directory.
+        let start = |user: &str, wait: u32| {
+            let mut command = Command::new("strace");
+            command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=mkdirat,renameat2", "-e", &format!("inject=mkdirat:delay_enter={wait}:when=1")]);
+            command.args(["-e", "inject=renameat2:delay_enter=5000", TOOL, "migrate", "--from", ROOT, "--to-user", user, "--yes"]);
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let first = start("alice", 2_400_000);
+        std::thread::sleep(std::time::Duration::from_millis(800));
+        let second = start("bob", 1_600_000);
+        let outputs = [first, second].map(|process| process.wait_with_output().unwrap());
+        let codes = outputs.each_ref().map(|output| output.status.code());
+        // Or both give way, if neither was there first.
+        assert!(matches!(codes, [Some(0 | 4), Some(4)] | [Some(4), Some(0)]), "{} {}", text_of(&outputs[0]), text_of(&outputs[1]));
+        for (user, code) in [("alice", codes[0]), ("bob", codes[1])] {
+            let own = format!("{ROOT}/{user}");
+            let found = Path::new(&own).exists().then(|| contents(&own).len());
+            assert_eq!(found, (code == Some(0)).then_some(42), "{user}");
+        }
+        assert_eq!(run(&format!("ls -A {ROOT} | grep -c migrate || :")).trim(), "0");
+    }
+
+    /// The user's directory is empty but for a tag that is none: it is in use, and nothing is begun.
+    fn a_tag_that_is_a_directory_is_no_tag() {
+        set_up();
+        make_tree(&format!("{NEAR}/shared"));
+        run(&format!("mkdir -p {ROOT}/alice/CACHEDIR.TAG; chown -R alice:alice {ROOT}/alice; chmod 700 {ROOT}/alice"));
+        let output = migrate(&arguments(&format!("{NEAR}/shared")));
+        assert_eq!(output.status.code(), Some(3), "{}", text_of(&output));
+        assert!(text_of(&output).contains("not empty"), "{}", text_of(&output));
+        assert!(!Path::new(&format!("{ROOT}/.migrate-alice")).exists());
+    }
+
+    /// What moves of a root is remembered over a crash. More names than can be are refused beforehand.
+    fn more_names_than_are_remembered_are_refused() {
+        set_up();
+        run(&format!("cd {ROOT}; touch .rustc_info.json; mkdir -p debug/deps"));
+        for number in 0..12_000 {
+            fs::write(format!("{ROOT}/{}{number:05}", "\x01".repeat(240)), "").unwrap();
+        }
+        let output = migrate(&arguments(ROOT));
+        assert_eq!(output.status.code(), Some(3), "{}", text_of(&output));
+        assert!(text_of(&output).contains("so many names"), "{}", text_of(&output));
+        assert!(!Path::new(&format!("{ROOT}/.migrate-alice")).exists());
+    }
+
+    /// A full disk cuts off what is written down of a directory's time: what is written next is not lost with it.
+    fn a_record_that_was_cut_off_spoils_no_other() {
+        set_up();
+        let near = format!("{NEAR}/shared");
+        make_tree(&near);
+        run(&format!(
+            "cd {near}; for p in {{1..6}}; do mkdir debug/build/p$p; touch debug/build/p$p/root-output; \
+             echo cargo:include={near}/x >debug/build/p$p/output; touch -d @1700000000 debug/build/p$p; done"
+        ));
+        assert!(killed_at("fchown", "", 1, &near));
+        assert_eq!(phase().as_deref(), Some("settle"));
+        fs::write(format!("{ROOT}/.migrate-alice/times"), "1700000000 0 1").unwrap();
+        // Killed after the first outputs were replaced.
+        assert!(killed_at("utimensat", "", 4, &near));
+        assert!(fs::metadata(format!("{ROOT}/.migrate-alice/times")).unwrap().len() > 16);
+        let output = migrate(&arguments(&near));
+        assert!(output.status.success(), "{}", text_of(&output));
+        for p in 1..=6 {
+            assert_eq!(fs::metadata(format!("{ROOT}/alice/debug/build/p{p}")).unwrap().mtime(), 1_700_000_000, "p{p}");
+        }
+    }
+
+    /// The power fails: what was rewritten or copied is there with its content, or is not there yet.
+    fn a_loss_of_power_leaves_no_empty_file() {
+        set_up();
+        let (disk, root) = ("/srv/disk", "/srv/disk/root");
+        let lose_power = |file_system: &str, how: &str| {
+            run(&format!("xfs_io -x -c 'shutdown {how}' {disk}; umount {disk}; mount -o loop /tmp/{file_system} {disk}"));
+        };
+        for file_system in ["ext4", "xfs"] {
+            run(&format!("mkdir -p {disk}; truncate -s 400M /tmp/{file_system}; mkfs.{file_system} -q /tmp/{file_system}; mount -o loop /tmp/{file_system} {disk}; mkdir {root}"));
+            // By a rename: what is written anew is what build scripts printed.
+            let near = format!("{disk}/shared");
+            run(&format!(
+                "mkdir -p {near}/debug/build; cd {near}/debug; touch .cargo-lock; for p in {{1..6}}; do mkdir build/p$p; touch build/p$p/root-output; \
+                 echo cargo:include={near}/x >build/p$p/output; done; sync"
+            ));
+            let output = migrate(&format!("--root {root} {}", arguments(&near)));
+            assert!(output.status.success(), "{file_system}: {}", text_of(&output));
+            lose_power(file_system, "-f");
+            for p in 1..=6 {
+                assert_eq!(fs::read_to_string(format!("{root}/alice/debug/build/p{p}/output")).unwrap(), format!("cargo:include={root}/alice/x\n"), "{file_system}");
+            }
+            run(&format!("rm -rf {root}/alice {near}; sync"));
+
+            // By a copy, when all is copied and nothing is settled yet.
+            make_tree(FAR);
+            let before = contents(FAR);
+            let state = format!("{root}/.migrate-alice/state");
+            for when in 1..20 {
+                let output = Command::new("strace")
+                    .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=mkdirat", "-e", &format!("inject=mkdirat:signal=SIGKILL:when={when}")])
+                    .args([TOOL, "migrate", "--root", root, "--from", FAR, "--to-user", "alice", "--yes"])
+                    .stdin(Stdio::null())
+                    .output()
+                    .unwrap();
+                assert!(!output.status.success(), "{file_system}: no mkdirat is the one");
+                if fs::read_to_string(&state).is_ok_and(|state| state.contains("\"settle\"")) {
+                    break;
+                }
+            }
+            // Somebody else waits for a file of theirs, and the journal is written.
+            run(&format!("dd if=/dev/zero of={disk}/other bs=4k count=1 conv=fsync status=none"));
+            lose_power(file_system, "");
+            let output = migrate(&format!("--root {root} {}", arguments(FAR)));
+            assert!(output.status.success(), "{file_system}: {}", text_of(&output));
+            let mut found = contents(&format!("{root}/alice"));
+            found.remove(Path::new("CACHEDIR.TAG"));
+            assert_eq!(found, before, "{file_system}");
+            run(&format!("umount {disk}; rm {FAR}"));
+        }
+    }
 }

@@ -22,6 +22,9 @@ use crate::tree::{Directory, Kind, Opened, Seen, Visit, open_file, walk};
 /// What cargo locks, now or in a version to come.
 const LOCKS: [&CStr; 3] = [c".cargo-lock", c".cargo-build-lock", c".cargo-artifact-lock"];
 
+/// How many of those who are at work are named. There may be thousands, and finding each takes a while.
+pub(super) const NAMED: usize = 10;
+
 /// cargo's locks of a tree, held for as long as this lives.
 #[derive(Default)]
 pub(super) struct Locks(Mutex<Taken>);
@@ -46,7 +49,7 @@ impl Locks {
         }
         let mut taken = guard(&self.0);
         let key = (seen.inode, seen.device);
-        if taken.held.contains_key(&key) {
+        if taken.held.contains_key(&key) || taken.busy.len() >= NAMED {
             return Ok(());
         }
         let lock = match open_file(directory, name) {

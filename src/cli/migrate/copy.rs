@@ -35,11 +35,12 @@ use crate::tree::{Directory, Kind, Opened, Seen, Visit, open_directory, open_kno
 /// How often a file is copied that changes meanwhile, before it is said to change all the time.
 const ROUNDS: u32 = 3;
 
-/// Copies a file's content; where the source has holes, the copy has them too.
+/// Copies a file's content, of a file that grows meanwhile what it was when it was `seen`; where the source has
+/// holes, the copy has them too.
 pub(super) fn copy_content(from: &File, seen: &Seen, to: &File) -> anyhow::Result<u64> {
     // The standard library lets the kernel copy, or share the blocks, where it can.
     if seen.allocated >= seen.size {
-        return Ok(io::copy(&mut &*from, &mut &*to)?);
+        return Ok(io::copy(&mut io::Read::take(from, seen.size), &mut &*to)?);
     }
     let end = i64::try_from(seen.size)?;
     let mut at = 0;
@@ -523,8 +524,23 @@ impl Visit for Remove<'_> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_grows_is_copied_as_far_as_it_was_seen() {
+        let path = std::env::temp_dir().join(format!("grows.{}", std::process::id()));
+        std::fs::write(&path, "seen").unwrap();
+        let file = File::open(&path).unwrap();
+        let seen = Seen::of(&file).unwrap();
+        std::fs::write(&path, "seen, and more").unwrap();
+        let copy = path.with_extension("copy");
+        let copied = copy_content(&file, &seen, &File::create(&copy).unwrap()).unwrap();
+        assert_eq!((copied, std::fs::read_to_string(&copy).unwrap().as_str()), (4, "seen"));
+        std::fs::remove_file(path).unwrap();
+        std::fs::remove_file(copy).unwrap();
+    }
 
     #[test]
     fn a_record_is_read_as_it_was_written() {

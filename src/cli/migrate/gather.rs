@@ -22,13 +22,17 @@ use crate::tree::{Directory, Kind, Opened, Seen, Visit, open_directory, time_spe
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Renamed {
     Done,
-    /// It must be copied: another file system, another mount of this one, or a mount point.
+    /// It must be copied: another file system, another mount or subvolume of this one, or a mount point.
     Elsewhere,
 }
 
 /// Renames the whole tree.
 pub(super) fn whole(source: &Source, staging: &Staging) -> anyhow::Result<Renamed> {
     let Some(found) = &source.there else { bail!("{} is gone", source.path) };
+    // A subvolume of btrfs can be renamed, but no file from beside it into it.
+    if found.seen.device != Seen::of(&staging.fd)?.device {
+        return Ok(Renamed::Elsewhere);
+    }
     match rename_to_new(&source.parent, &source.name, &staging.fd, TREE) {
         Ok(()) => {}
         Err(Errno::EXDEV | Errno::EBUSY) => return Ok(Renamed::Elsewhere),
@@ -104,20 +108,19 @@ fn rename_to_new(from: impl AsFd, name: &CStr, to: impl AsFd, new_name: &CStr) -
 
 /// Renames each file that is the user's. What is others' stays, with the directories that hold it; units of
 /// which something stays are left their files, but not taken their fingerprints: cargo builds them again, and
-/// does not trust half of them.
+/// does not trust half of them. Answers with how many files stay.
 pub(super) fn own(
     source: &Source,
     target: &Target,
     staging: &Staging,
     others_units: &BTreeSet<Vec<u8>>,
-) -> anyhow::Result<Option<u64>> {
-    // What was left of it is gone; what was taken before is here.
-    let Some(found) = &source.there else { return Ok(None) };
+) -> anyhow::Result<u64> {
+    let Some(found) = &source.there else { bail!("{} is gone", source.path) };
     make_tree(staging)?;
     let tree = open_directory(&staging.fd, TREE)?;
     let own = Own { source, target, tree, others_units, left: AtomicU64::new(0) };
     walk(&found.top, &source.path, &own)?;
-    Ok(Some(own.left.into_inner()))
+    Ok(own.left.into_inner())
 }
 
 struct Own<'a> {

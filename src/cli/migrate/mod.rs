@@ -24,6 +24,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{anyhow, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{geteuid, gethostname, syncfs};
@@ -111,7 +112,11 @@ fn refused_for(reason: &str, examples: &[String]) -> anyhow::Error {
     Stopped::Refused(format!("{reason} {}", examples.join(", "))).into()
 }
 
-fn or_busy(who: Vec<String>) -> anyhow::Result<()> {
+fn or_busy(mut who: Vec<String>) -> anyhow::Result<()> {
+    if let Some(more) = who.len().checked_sub(busy::NAMED).filter(|more| *more > 0) {
+        who.truncate(busy::NAMED);
+        who.push(format!("and {more} more"));
+    }
     if who.is_empty() { Ok(()) } else { Err(Stopped::Busy(who).into()) }
 }
 
@@ -166,6 +171,7 @@ fn migrate(
     report: &mut Report,
     output: &mut Output,
 ) -> anyhow::Result<()> {
+    allow_descriptors()?;
     // The kernel tells with it that somebody waits for a file that is looked at; unasked for, it ends a process.
     SigSet::from(Signal::SIGIO).thread_block()?;
     if !geteuid().is_root() {
@@ -275,6 +281,13 @@ fn migrate(
     run.all(output)
 }
 
+/// Each of cargo's locks takes a descriptor, and each directory on the way to where a walk is; there may be more
+/// of them than the soft limit, which is for programs that use select(2).
+fn allow_descriptors() -> anyhow::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
+}
+
 /// Goes on with a run that was killed: of what stands at the old path now, only what it was begun for counts.
 fn go_on(source: &mut Source, pending: &staging::Pending, arguments: &Arguments) -> anyhow::Result<()> {
     let state = &pending.state;
@@ -289,7 +302,9 @@ fn go_on(source: &mut Source, pending: &staging::Pending, arguments: &Arguments)
         return Ok(());
     }
     let (path, staging) = (&source.path, &pending.staging);
-    if source.there.is_none() && (state.way == Way::Copy || !staging.has_tree()) {
+    // One rename brings all of it over, or nothing.
+    let is_whole = state.way == Way::Rename && staging.has_tree();
+    if source.there.is_none() && !is_whole {
         return Err(refused(format!(
             "{path} is not the directory any more for which this was begun, and not all of that was brought over; if \
              it has another name now, give it its old one; otherwise look into {}, remove it, and begin anew",
@@ -381,7 +396,7 @@ fn new_state(arguments: &Arguments, source: &Source, target: &Target) -> anyhow:
     } else {
         Way::Rename
     };
-    Ok(State {
+    let state = State {
         from: source.path.clone(),
         given: source.given.clone(),
         user: target.user.clone(),
@@ -392,7 +407,14 @@ fn new_state(arguments: &Arguments, source: &Source, target: &Target) -> anyhow:
         names: source.names.clone().unwrap_or_default().into_iter().collect(),
         tree: 0,
         leave_link: source.parent_is_roots && !source.is_root && !arguments.only_owned,
-    })
+    };
+    if !state.fits() {
+        return Err(refused(format!(
+            "{} holds so many names that they could not be remembered over a crash; remove what nobody built",
+            source.path
+        )));
+    }
+    Ok(state)
 }
 
 /// Which way it will probably be: only the rename itself can tell.
@@ -480,7 +502,7 @@ impl<'a> Run<'a> {
             (Way::RenameOwn, _) => {
                 let units = self.report.facts.take().map(|facts| facts.others_units).unwrap_or_default();
                 match gather::own(self.source, self.target, &self.staging, &units) {
-                    Ok(left) => self.report.left = left,
+                    Ok(left) => self.report.left = Some(left),
                     Err(error) if is_cross_device(&error) => {
                         return Err(refused(
                             "--only-owned takes files by renaming them, and these are on another file system"
@@ -497,6 +519,8 @@ impl<'a> Run<'a> {
             self.state.way = Way::Copy;
             self.enter(Phase::Gather)?;
             self.copy()?;
+            // From here on the copy is taken for complete, and what it was made from is removed in the end.
+            syncfs(&self.staging.fd)?;
         }
         self.enter(Phase::Settle)
     }
@@ -539,10 +563,8 @@ impl<'a> Run<'a> {
     }
 
     fn settle(&mut self) -> anyhow::Result<()> {
-        if self.state.way == Way::Copy {
-            // What it was copied from will be removed: it must be on the disk first.
-            syncfs(&self.staging.fd)?;
-        } else {
+        // A copy was made as it is to be.
+        if self.state.way != Way::Copy {
             let (done, rewrite) = (Done::default(), self.rewrite());
             let progress = Progress::of_entries(self.report.entries);
             let tick = |count| progress.done(count);

@@ -16,6 +16,7 @@ use nix::sys::stat::{Mode, fchmod, futimens};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
 use crate::cache_dir::Owner;
+use crate::ffi;
 use crate::tree::{Kind, Seen, open_file, time_spec};
 
 /// What lies beside a build script's output.
@@ -78,6 +79,8 @@ impl Rewrite {
             fchown(&file, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
             fchmod(&file, Mode::from_bits_truncate(seen.mode & 0o755))?;
             futimens(&file, &time_spec(seen.accessed), &time_spec(seen.modified))?;
+            // The old one is gone with the rename.
+            ffi::write_out(&file)?;
             renameat(scratch, draft.as_str(), &directory, name)?;
         }
         Ok(())

@@ -9,7 +9,7 @@ use nix::fcntl::{RenameFlags, renameat, renameat2};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
 
-use super::busy::Locks;
+use super::busy::{Locks, user_name};
 use super::settle::remove_if_there;
 use super::source::Source;
 use super::staging::{Staging, TREE};
@@ -39,8 +39,15 @@ pub(super) fn look(target: &Target) -> anyhow::Result<Destination> {
         Ok(seen) if seen.kind != Kind::Directory => {
             Err(refused(format!("{} is not a directory", target.path)))
         }
+        // In a sticky root anybody can have put it there.
+        Ok(seen) if seen.uid != target.owner.uid => Err(refused(format!(
+            "{} belongs to {}, not to {}; look into it, then move it away",
+            target.path,
+            user_name(seen.uid),
+            target.user
+        ))),
         Ok(_) => match open_directory(&target.directory, &name) {
-            Ok(directory) if is_empty_but_for(&directory, &[TAG])? => Ok(Destination::Empty),
+            Ok(directory) if is_unused(&directory)? => Ok(Destination::Empty),
             Ok(_) => Ok(Destination::InUse),
             Err(Errno::EXDEV) => Err(refused(format!(
                 "{} is a mount point, so that no directory can take its place; unmount it, or copy into it by hand",
@@ -49,6 +56,12 @@ pub(super) fn look(target: &Target) -> anyhow::Result<Destination> {
             Err(errno) => Err(anyhow!("cannot open {}: {}", target.path, errno.desc())),
         },
     }
+}
+
+/// Whether there is nothing in a directory but, perhaps, a tag.
+fn is_unused(directory: impl AsFd) -> anyhow::Result<bool> {
+    let is_tag = || !Seen::at(&directory, TAG).is_ok_and(|seen| seen.kind == Kind::Directory);
+    Ok(is_empty_but_for(&directory, &[TAG])? && is_tag())
 }
 
 /// Takes cargo's locks in the user's directory, which is to be set aside.
@@ -66,8 +79,11 @@ pub(super) fn run(
     set_aside: Option<&str>,
 ) -> anyhow::Result<Option<String>> {
     let name = CString::new(target.name.as_str())?;
+    // The tops of subvolumes, and of file systems, have the same number.
+    let device = Seen::of(&staging.fd)?.device;
+    let is_it = |seen: Seen| (seen.inode, seen.device) == (inode, device);
     for _ in 0..TRIES {
-        let is_there = |seen: nix::Result<Seen>| seen.is_ok_and(|seen| seen.inode == inode);
+        let is_there = |seen: nix::Result<Seen>| seen.is_ok_and(is_it);
         if is_there(Seen::at(&target.directory, &name)) {
             // Published, now or before a crash; what it was exchanged with may be left.
             return clear_exchanged(target, staging, &name, set_aside);
@@ -136,14 +152,21 @@ fn clear_exchanged(
         Err(errno) => bail!("cannot open {}/tree: {}", staging.path, errno.desc()),
     };
     let seen = Seen::of(&old)?;
+    let owner = target.owner;
+    // Put there since it was looked at. It is not made the user's, to whom a login would then give it; root's it
+    // is after a crash right here.
+    if ![owner.uid, 0].contains(&seen.uid) {
+        exchange_back(target, staging, name)?;
+        look(target)?;
+        bail!("{} was replaced again and again; see who does that, then run this again", target.path);
+    }
     // From here on nobody puts anything into it, wherever their current directory is.
     fchown(&old, Some(Uid::from_raw(0)), None)?;
-    if is_empty_but_for(&old, &[TAG])? {
+    if is_unused(&old)? {
         remove_if_there(&old, TAG)?;
         unlinkat(&staging.fd, TREE, UnlinkatFlags::RemoveDir)?;
         return Ok(None);
     }
-    let owner = target.owner;
     fchown(&old, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
     fchmod(&old, Mode::from_bits_truncate(seen.mode))?;
     if let Some(aside) = set_aside {
@@ -151,9 +174,13 @@ fn clear_exchanged(
             .map_err(|errno| anyhow!("cannot set it aside as {}/{aside}: {}", target.root, errno.desc()))?;
         return Ok(Some(format!("{}/{aside}", target.root)));
     }
-    renameat2(&staging.fd, TREE, &target.directory, name, RenameFlags::RENAME_EXCHANGE)
-        .map_err(|errno| anyhow!("cannot exchange {} back: {}", target.path, errno.desc()))?;
+    exchange_back(target, staging, name)?;
     Err(in_use(target, staging))
+}
+
+fn exchange_back(target: &Target, staging: &Staging, name: &CStr) -> anyhow::Result<()> {
+    renameat2(&staging.fd, TREE, &target.directory, name, RenameFlags::RENAME_EXCHANGE)
+        .map_err(|errno| anyhow!("cannot exchange {} back: {}", target.path, errno.desc()))
 }
 
 fn in_use(target: &Target, staging: &Staging) -> anyhow::Error {

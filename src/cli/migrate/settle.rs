@@ -14,7 +14,6 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -65,6 +64,8 @@ struct Linked {
     /// How many names it has, and how many of these were seen in the tree.
     all: u32,
     counted: u32,
+    /// Whether the user may not read it.
+    is_unreadable: bool,
     /// What was decided for all of its names.
     is_given: Option<bool>,
 }
@@ -83,6 +84,21 @@ impl Links {
     /// Whether every name of a file was seen; none for a file with a single name.
     pub(super) fn is_complete(&self, seen: &Seen) -> Option<bool> {
         guard(&self.0).get(&key(seen)).map(|link| link.counted >= link.all)
+    }
+
+    /// Notes of a file that was seen that the user may not read it.
+    pub(super) fn note_unreadable(&self, seen: &Seen) {
+        guard(&self.0).entry(key(seen)).or_default().is_unreadable = true;
+    }
+
+    /// Whether a file that the user may not read has names that were not seen; of none, whether any has.
+    pub(super) fn is_anothers(&self, seen: Option<&Seen>) -> bool {
+        let links = guard(&self.0);
+        let is_anothers = |link: &Linked| link.is_unreadable && link.counted < link.all;
+        match seen {
+            Some(seen) => links.get(&key(seen)).is_some_and(is_anothers),
+            None => links.values().any(is_anothers),
+        }
     }
 
     /// Gives a file away, and answers with what came of it; the same for all of its names.
@@ -231,7 +247,7 @@ impl<'a> Settle<'a> {
     /// Notes a directory's times before something in it is replaced.
     fn touch(&self, directory: &Directory<Taken>) -> anyhow::Result<()> {
         directory.state.touched.store(true, Ordering::Relaxed);
-        guard(&self.times).note(directory.path(), directory.seen.modified)
+        guard(&self.times).note(directory.seen.inode, directory.seen.modified)
     }
 
     /// Puts a copy of a file with one name in its place.
@@ -409,16 +425,16 @@ impl Taken {
 struct TakeOver<'a> {
     settle: &'a Settle<'a>,
     /// The times that a run that was killed wrote down.
-    known: HashMap<PathBuf, (i64, u32)>,
+    known: HashMap<u64, (i64, u32)>,
 }
 
 impl Visit for TakeOver<'_> {
     type State = Taken;
 
     fn enter(&self, opened: Opened<'_, Taken>) -> anyhow::Result<Taken> {
-        let Opened { fd, name, seen, parent } = opened;
+        let Opened { fd, seen, .. } = opened;
         let settle = self.settle;
-        let known = time_of(&self.known, name, parent);
+        let known = self.known.get(&seen.inode).copied();
         if let Some(modified) = known {
             seen.modified = modified;
         }
@@ -478,7 +494,7 @@ impl Visit for TakeOver<'_> {
 struct Give<'a> {
     settle: &'a Settle<'a>,
     /// The times of directories that were changed.
-    known: HashMap<PathBuf, (i64, u32)>,
+    known: HashMap<u64, (i64, u32)>,
     waiting: HashMap<Key, bool>,
 }
 
@@ -490,8 +506,8 @@ impl Visit for Give<'_> {
     }
 
     fn enter(&self, opened: Opened<'_, Taken>) -> anyhow::Result<Taken> {
-        let Opened { name, seen, parent, .. } = opened;
-        let known = time_of(&self.known, name, parent);
+        let Opened { seen, .. } = opened;
+        let known = self.known.get(&seen.inode).copied();
         if let Some(modified) = known {
             seen.modified = modified;
         }
@@ -527,11 +543,11 @@ impl Visit for Give<'_> {
     }
 }
 
-/// The times that directories had before something in them was replaced. Written down before it is done, so
-/// that a run after a crash knows them.
+/// The times that directories had before something in them was replaced, by their inodes' numbers: there may be
+/// many, with long paths. Written down before it is done, so that a run after a crash knows them.
 struct Times {
     file: File,
-    known: HashMap<PathBuf, (i64, u32)>,
+    known: HashMap<u64, (i64, u32)>,
 }
 
 impl Times {
@@ -540,46 +556,31 @@ impl Times {
         let mut file = File::from(openat(&staging.fd, TIMES, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
+        // What was cut off by a crash, or a full disk, was not acted on; and another will be appended.
+        text.truncate(text.iter().rposition(|&byte| byte == 0).map_or(0, |last| last + 1));
+        file.set_len(text.len().try_into()?)?;
         let mut known = HashMap::new();
-        for record in text.split_inclusive(|&byte| byte == 0) {
+        for record in text.split(|&byte| byte == 0) {
             let parse = || {
-                // What was cut off by a crash was not acted on.
-                let record = record.strip_suffix(b"\0")?;
-                let mut fields = record.splitn(3, |&byte| byte == b' ');
-                let mut number = || std::str::from_utf8(fields.next()?).ok();
-                let time = (number()?.parse().ok()?, number()?.parse().ok()?);
-                Some((PathBuf::from(std::ffi::OsString::from_vec(fields.next()?.to_vec())), time))
+                let mut fields = std::str::from_utf8(record).ok()?.split(' ');
+                let time = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+                Some((fields.next()?.parse().ok()?, time))
             };
-            if let Some((path, time)) = parse() {
-                known.entry(path).or_insert(time);
+            if let Some((inode, time)) = parse() {
+                known.entry(inode).or_insert(time);
             }
         }
         Ok(Self { file, known })
     }
 
-    fn note(&mut self, path: PathBuf, time: (i64, u32)) -> anyhow::Result<()> {
-        if self.known.contains_key(&path) {
+    fn note(&mut self, inode: u64, time: (i64, u32)) -> anyhow::Result<()> {
+        if self.known.contains_key(&inode) {
             return Ok(());
         }
-        let mut record = format!("{} {} ", time.0, time.1).into_bytes();
-        record.extend_from_slice(path.as_os_str().as_bytes());
-        record.push(0);
-        self.file.write_all(&record)?;
-        self.known.insert(path, time);
+        self.file.write_all(format!("{} {} {inode}\0", time.0, time.1).as_bytes())?;
+        self.known.insert(inode, time);
         Ok(())
     }
-}
-
-/// The time that was written down for a directory; few have one.
-fn time_of(
-    known: &HashMap<PathBuf, (i64, u32)>,
-    name: &CStr,
-    parent: Option<&Directory<Taken>>,
-) -> Option<(i64, u32)> {
-    if known.is_empty() {
-        return None;
-    }
-    known.get(&parent.map(|parent| parent.path_of(name)).unwrap_or_default()).copied()
 }
 
 impl Target {

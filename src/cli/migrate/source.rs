@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::fmt::{self, Display};
-use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -15,6 +14,7 @@ use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::User;
 
+use super::busy::user_name;
 use super::{Target, refused, refused_for};
 use crate::cache_dir::{CARGO_NAMES, STAGING, TAG_NAME};
 use crate::cli::accounts::Person;
@@ -32,6 +32,9 @@ const SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 
 /// Names at the top of a shared root that are nobody's build.
 const NOT_BUILT: [&CStr; 2] = [c"CACHEDIR.TAG", c"lost+found"];
+
+/// How many symbolic links are followed, as in path_resolution(7).
+const MAX_LINKS: usize = 40;
 
 /// Where the tree is, or was.
 pub(super) struct Source {
@@ -76,12 +79,8 @@ impl Source {
         else {
             return Err(refused(format!("{} is not a directory that could move", given.display())));
         };
-        let parent = fs::canonicalize(parent).map_err(|error| no_source(&given, &error))?;
+        let (parent, fd) = open_parent(parent)?;
         let path = parent.join(last);
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
-        let fd = openat2(AT_FDCWD, &parent, how)
-            .map_err(|errno| anyhow!("cannot open {}: {}", parent.display(), errno.desc()))?;
         let name = CString::new(last.as_bytes())?;
         let path_text = text(&path)?;
 
@@ -93,7 +92,8 @@ impl Source {
                 Kind::Directory => Some(Self::open(&fd, &name, &seen, &path)?),
                 Kind::Symlink => {
                     let leads_to = readlinkat(&fd, name.as_c_str())?;
-                    is_link_to_target = Path::new(&leads_to) == Path::new(&target.path);
+                    // Ours is root's.
+                    is_link_to_target = seen.uid == 0 && Path::new(&leads_to) == Path::new(&target.path);
                     if !is_link_to_target {
                         return Err(refused(format!(
                             "{} is a symbolic link to {}; name the directory itself",
@@ -301,6 +301,59 @@ const _: () = assert!(STAGING.len() == STAGING_NAME.count_bytes() && TAG_NAME.le
 fn is_ours(name: &CStr) -> bool {
     let name = name.to_bytes();
     name.starts_with(b".migrate-") || name.starts_with(b".set-aside-")
+}
+
+/// Opens a directory, and answers with its real path. A link on the way is followed if it is root's: anybody
+/// else's could lead into what is not theirs, and could lead elsewhere the next moment.
+fn open_parent(given: &Path) -> anyhow::Result<(PathBuf, OwnedFd)> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let top = || openat(AT_FDCWD, "/", flags, Mode::empty());
+    let (mut path, mut directory) = (PathBuf::from("/"), top()?);
+    let mut rest: Vec<PathBuf> = vec![given.to_owned()];
+    let mut links = 0;
+    while let Some(next) = rest.pop() {
+        let mut components = next.components();
+        let Some(first) = components.next() else { continue };
+        rest.push(components.as_path().to_owned());
+        let name = match first {
+            Component::Normal(name) => name,
+            Component::RootDir => {
+                (path, directory) = (PathBuf::from("/"), top()?);
+                continue;
+            }
+            Component::ParentDir => {
+                path.pop();
+                directory = openat(&directory, "..", flags, Mode::empty())?;
+                continue;
+            }
+            Component::CurDir | Component::Prefix(_) => continue,
+        };
+        let place = path.join(name);
+        let opened = openat(&directory, name, flags, Mode::empty());
+        let opened = opened.map_err(|errno| no_source(&place, &errno.desc()))?;
+        let seen = Seen::of(&opened)?;
+        match seen.kind {
+            Kind::Directory => (path, directory) = (place, opened),
+            Kind::Symlink => {
+                let leads_to = PathBuf::from(readlinkat(&opened, c"")?);
+                links += 1;
+                if seen.uid != 0 {
+                    return Err(refused(format!(
+                        "{} is a symbolic link of {} to {}; name the directory by its real path",
+                        place.display(),
+                        user_name(seen.uid),
+                        leads_to.display()
+                    )));
+                }
+                if links > MAX_LINKS {
+                    return Err(no_source(given, &Errno::ELOOP.desc()));
+                }
+                rest.push(leads_to);
+            }
+            Kind::File | Kind::Special => return Err(no_source(&place, &Errno::ENOTDIR.desc())),
+        }
+    }
+    Ok((path, directory))
 }
 
 /// Whether nobody but its owner can do anything with it.

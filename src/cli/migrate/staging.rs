@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::source::shown;
 use super::{Stopped, Target, refused};
 use crate::ffi;
+use crate::quoting::ShellWord;
 use crate::tree::{Directory, Identity, Opened, Seen, Visit, each_name, open_directory, open_file, walk};
 
 /// What the names of these directories start with.
@@ -128,6 +129,11 @@ impl State {
         })
     }
 
+    /// Whether it is short enough to be read again.
+    pub(super) fn fits(&self) -> bool {
+        self.to_json().to_string().len() as u64 + 1 < MAX_STATE
+    }
+
     fn from_json(value: &Value) -> Option<Self> {
         let text = |key: &str| value.get(key)?.as_str().map(str::to_owned);
         let number = |key: &str| value.get(key)?.as_u64();
@@ -171,16 +177,8 @@ pub(super) struct Pending {
 /// The migration that is pending in this root, if it is for this source and user; another one is refused.
 /// What a crash left of one that had not begun, or was complete, is removed.
 pub(super) fn find_pending(target: &Target, from: &str, may_change: bool) -> anyhow::Result<Option<Pending>> {
-    let mut names = Vec::new();
-    let root = open_directory(&target.directory, c".")?;
-    each_name(&root, |name, _| {
-        if name.to_bytes().starts_with(PREFIX.as_bytes()) {
-            names.push(name.to_owned());
-        }
-        Ok(true)
-    })?;
     let mut found = None;
-    for name in names {
+    for name in names(target)? {
         let staging = Staging::open(target, &name)?;
         match staging.read_state()? {
             None if may_change => staging.remove(target)?,
@@ -189,15 +187,32 @@ pub(super) fn find_pending(target: &Target, from: &str, may_change: bool) -> any
                 found = Some(Pending { staging, state });
             }
             Some(state) => {
+                let only_owned = if state.way == Way::RenameOwn { " --only-owned" } else { "" };
                 return Err(refused(format!(
                     "a migration of {} to {} is pending ({}); finish it first: cargo-targetctl migrate --from {} \
-                     --to-user {}",
-                    state.from, state.user, staging.path, state.given, state.user
+                     --to-user {}{only_owned}",
+                    state.from,
+                    state.user,
+                    staging.path,
+                    ShellWord(&state.given),
+                    ShellWord(&state.user)
                 )));
             }
         }
     }
     Ok(found)
+}
+
+/// What there is in the root that has a name of ours.
+fn names(target: &Target) -> anyhow::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    each_name(open_directory(&target.directory, c".")?, |name, _| {
+        if name.to_bytes().starts_with(PREFIX.as_bytes()) {
+            names.push(name.to_owned());
+        }
+        Ok(true)
+    })?;
+    Ok(names)
 }
 
 impl Staging {
@@ -216,6 +231,14 @@ impl Staging {
                  with it",
                 staging.path
             )));
+        }
+        // Of two that begin at once, each has made its own by now, and one at least sees the other's.
+        if let Some(other) = names(target)?.into_iter().find(|other| *other != name) {
+            staging.remove(target)?;
+            let other = format!("{}/{}", target.root, shown(&other));
+            return Err(
+                Stopped::Busy(vec![format!("another migration was begun a moment ago in {other}")]).into()
+            );
         }
         staging.write_state(state, true)?;
         Ok(staging)
@@ -253,13 +276,13 @@ impl Staging {
         Ok(Some(state.with_context(unknown)?))
     }
 
-    /// Replaces the state, so that a crash leaves the old one or the new one. Waiting until it is on the disk
-    /// would be waiting for all that was changed before, and the disk's journal keeps the order of renames.
+    /// Replaces the state, so that a crash leaves the old one or the new one. Waiting until the new one has its
+    /// name on the disk would be waiting for all that was changed before, and the journal keeps the order of renames.
     pub(super) fn write_state(&self, state: &State, wait: bool) -> anyhow::Result<()> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mut file = File::from(openat(&self.fd, NEW_STATE, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
         file.write_all(format!("{}\n", state.to_json()).as_bytes())
-            .and_then(|()| if wait { file.sync_all() } else { Ok(()) })
+            .and_then(|()| if wait { file.sync_all() } else { Ok(ffi::write_out(&file)?) })
             .with_context(|| format!("cannot write {}/state", self.path))?;
         Ok(renameat(&self.fd, NEW_STATE, &self.fd, STATE)?)
     }

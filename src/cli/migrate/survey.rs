@@ -74,8 +74,6 @@ pub(super) struct Facts {
     pub(super) leaving_symlinks: Sample,
     /// Build scripts' outputs that name the old path.
     pub(super) outputs: u64,
-    /// Files that the user may not read, among those with several names.
-    unreadable: Vec<(Seen, String)>,
     /// The newest file: when, and whose.
     pub(super) newest: Option<((i64, u32), u32)>,
     /// The hashes of units of which something is not the user's own.
@@ -103,9 +101,8 @@ pub(super) fn look(
         facts: Mutex::default(),
     };
     walk(&found.top, &source.path, &survey)?;
-    let mut facts = survey.facts.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut facts = std::mem::take(&mut *guard(&survey.facts));
     facts.linked_outside = survey.links.names_outside();
-    facts.unreadable.retain(|(seen, _)| survey.links.is_complete(seen) == Some(false));
     for sample in [
         &mut facts.set_id,
         &mut facts.special,
@@ -129,8 +126,11 @@ pub(super) fn look(
             &facts.fixed.paths,
         ));
     }
-    if !facts.unreadable.is_empty() && own_only.is_none() {
-        let paths: Vec<String> = facts.unreadable.into_iter().map(|(_, path)| path).take(EXAMPLES).collect();
+    if own_only.is_none() && survey.links.is_anothers(None) {
+        let names = Unreadable { survey: &survey, sample: Mutex::default() };
+        walk(&found.top, &source.path, &names)?;
+        let mut paths = names.sample.into_inner().unwrap_or_else(PoisonError::into_inner).paths;
+        paths.sort_unstable();
         return Err(refused_for(&unreadable(&target.user), &paths));
     }
     Ok(facts)
@@ -269,8 +269,8 @@ impl Visit for Survey<'_> {
                 if facts.newest.is_none_or(|(when, _)| when < seen.modified) {
                     facts.newest = Some((seen.modified, seen.uid));
                 }
-                if seen.links > 1 && !self.target.may_read(seen)? {
-                    facts.unreadable.push((*seen, path().display().to_string()));
+                if is_first && seen.links > 1 && !self.target.may_read(seen)? {
+                    self.links.note_unreadable(seen);
                 }
                 if name == outputs::MARK {
                     directory.state.is_script.store(true, Ordering::Relaxed);
@@ -287,6 +287,32 @@ impl Visit for Survey<'_> {
             here.outputs = 1;
         }
         guard(&self.facts).merge(here);
+        Ok(())
+    }
+}
+
+/// Finds the names of the files that the user may not read and that have others outside the tree: there may be
+/// many, with long paths, so that none were kept.
+struct Unreadable<'a> {
+    survey: &'a Survey<'a>,
+    sample: Mutex<Sample>,
+}
+
+impl Visit for Unreadable<'_> {
+    type State = ();
+
+    fn enter(&self, _: Opened<'_, ()>) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn admits(&self, directory: &Directory<()>, name: &CStr) -> bool {
+        !directory.is_top() || self.survey.source.admits(name)
+    }
+
+    fn entry(&self, directory: &Directory<()>, name: &CStr, seen: &Seen) -> anyhow::Result<()> {
+        if seen.links > 1 && self.survey.links.is_anothers(Some(seen)) {
+            guard(&self.sample).add(|| directory.path_of(name));
+        }
         Ok(())
     }
 }
@@ -318,7 +344,6 @@ impl Facts {
             let room = EXAMPLES.saturating_sub(sum.paths.len());
             sum.paths.extend(sample.paths.into_iter().take(room));
         }
-        self.unreadable.extend(other.unreadable);
         self.newest = self.newest.max(other.newest);
         self.others_units.extend(other.others_units);
     }
