@@ -195,6 +195,14 @@ pub(crate) fn write_out(file: impl AsFd) -> nix::Result<()> {
     }
 }
 
+/// Begins to write what a file was given to the disk, and waits for none of it (`sync_file_range(2)`). A file
+/// system that cannot is left to do so by itself.
+#[cfg(feature = "cli")]
+pub(crate) fn begin_to_write_out(file: impl AsFd) {
+    // SAFETY: the descriptor is open for as long as it is borrowed, and the other arguments are numbers.
+    unsafe { libc::sync_file_range(file.as_fd().as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
+}
+
 /// flock(2), without the panic that nix's guard has for a failing unlock: closing the file unlocks it.
 /// `operation` is of `LOCK_SH` or `LOCK_EX`; the call never waits.
 pub(crate) fn try_lock(file: impl AsFd, operation: c_int) -> nix::Result<()> {

@@ -252,16 +252,11 @@ pub(crate) fn ancestors(directory: impl AsFd) -> anyhow::Result<Vec<Seen>> {
     }
 }
 
-/// Opens a file to read it: no link, no mount point, and without waiting for the other end of a FIFO.
+/// Opens a file to read it: no link, no mount point, and without waiting, for the other end of a FIFO or for one who has
+/// a lease (`EWOULDBLOCK`; from then on the kernel gives them `fs.lease-break-time` to give it up).
 pub(crate) fn open_file(parent: impl AsFd, name: &CStr) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     openat2(parent, name, how(flags))
-}
-
-/// Opens a file that is known to be a regular one, in a directory whose names nobody else can change. Whoever
-/// has a lease on it is waited for: the kernel bounds that (`fs.lease-break-time`).
-pub(crate) fn open_known_file(parent: impl AsFd, name: &CStr) -> nix::Result<OwnedFd> {
-    openat2(parent, name, how(OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC))
 }
 
 fn how(flags: OFlag) -> OpenHow {
@@ -454,6 +449,8 @@ impl<V: Visit> Walk<'_, V> {
             Ok(fd) => self.process(fd, name.to_owned(), Some(Arc::clone(parent)), own),
             // Somebody is at work here still, where a directory was not taken over.
             Err(Errno::ENOENT) => Ok(()),
+            // It was none any more, or never one: the type in a record may be old.
+            Err(Errno::ENOTDIR | Errno::ELOOP) => self.entry(parent, name, own),
             Err(Errno::EXDEV) => Err(Mounted.into()),
             Err(errno) => Err(anyhow!("cannot open it: {}", errno.desc())),
         }

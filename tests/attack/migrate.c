@@ -111,8 +111,9 @@ static int hold(const char *name)
 {
 	char again[64];
 	int sockets[2];
-	/* In the one way, or in the other: each alone must be found. */
-	int is_mapped = strstr(name, "mapped") != NULL, is_path = strstr(name, "path") != NULL;
+	/* In one way alone, so that each must be found. */
+	int is_mapped = strstr(name, "mapped") != NULL, is_path = strstr(name, "path") != NULL,
+	    is_leased = strstr(name, "leased") != NULL;
 	int fd = open(name, is_path ? O_PATH : O_RDWR);
 	int directory = open(".", O_RDONLY | O_DIRECTORY);
 	char *map = MAP_FAILED;
@@ -121,6 +122,11 @@ static int hold(const char *name)
 		/* A page that is dirty already: writing to it changes no time of the file's. */
 		map[0] = map[0];
 		close(fd);
+	} else if (is_leased) {
+		/* A lease that is not given up when it is asked for. */
+		signal(SIGIO, SIG_IGN);
+		if (fcntl(fd, F_SETLEASE, F_WRLCK) != 0)
+			perror("migrate: lease");
 	} else if (!is_path) {
 		hide(sockets, fd);
 	}
@@ -136,6 +142,8 @@ static int hold(const char *name)
 	} else if (is_path) {
 		snprintf(again, sizeof again, "/proc/self/fd/%d", fd);
 		regret("opened the file anew", open(again, O_WRONLY));
+	} else if (is_leased) {
+		return 0;
 	} else {
 		fd = found_again(sockets);
 		if (pwrite(fd, "EVIL", 4, 0) != 4)

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Mutex;
 
+use anyhow::anyhow;
 use nix::errno::Errno;
 use nix::unistd::User;
 
@@ -35,14 +36,51 @@ struct Taken {
     busy: Vec<String>,
 }
 
+impl Taken {
+    fn open(
+        &mut self,
+        directory: impl AsFd,
+        name: &CStr,
+        path: &impl Fn() -> PathBuf,
+    ) -> anyhow::Result<Option<OwnedFd>> {
+        match open_file(directory, name) {
+            Ok(file) => Ok(Some(file)),
+            Err(Errno::EWOULDBLOCK) => {
+                if self.busy.len() < NAMED {
+                    self.busy.push(format!(
+                        "somebody has a lease on {}, which ends within fs.lease-break-time (45 s)",
+                        path().display()
+                    ));
+                }
+                Ok(None)
+            }
+            Err(errno) => Err(anyhow!("cannot open it: {}", errno.desc())),
+        }
+    }
+}
+
 impl Locks {
+    /// Opens a regular file to read it. Nobody is waited for: it is none if somebody has a lease on it, who is
+    /// noted, and for whom the kernel begins to count the seconds.
+    pub(super) fn open(
+        &self,
+        directory: impl AsFd,
+        name: &CStr,
+        path: impl Fn() -> PathBuf,
+    ) -> anyhow::Result<Option<OwnedFd>> {
+        match open_file(&directory, name) {
+            Err(Errno::EWOULDBLOCK) => guard(&self.0).open(directory, name, &path),
+            opened => opened.map(Some).map_err(|errno| anyhow!("cannot open it: {}", errno.desc())),
+        }
+    }
+
     /// Takes the lock if this is one, and notes who has it if that fails.
     pub(super) fn take(
         &self,
         directory: impl AsFd,
         name: &CStr,
         seen: &Seen,
-        path: impl FnOnce() -> PathBuf,
+        path: impl Fn() -> PathBuf,
     ) -> anyhow::Result<()> {
         if seen.kind != Kind::File || !LOCKS.contains(&name) {
             return Ok(());
@@ -52,14 +90,7 @@ impl Locks {
         if taken.held.contains_key(&key) || taken.busy.len() >= NAMED {
             return Ok(());
         }
-        let lock = match open_file(directory, name) {
-            Ok(lock) => lock,
-            Err(Errno::EWOULDBLOCK) => {
-                taken.busy.push(format!("somebody has a lease on {}", path().display()));
-                return Ok(());
-            }
-            Err(errno) => return Err(errno.into()),
-        };
+        let Some(lock) = taken.open(directory, name, &path)? else { return Ok(()) };
         match ffi::try_lock(&lock, libc::LOCK_EX) {
             Ok(()) => {
                 taken.held.insert(key, lock);

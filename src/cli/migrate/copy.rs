@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -30,7 +30,7 @@ use super::survey::unreadable;
 use super::{Target, guard, refused_for};
 use crate::cache_dir::Owner;
 use crate::ffi;
-use crate::tree::{Directory, Kind, Opened, Seen, Visit, open_directory, open_known_file, time_spec, walk};
+use crate::tree::{Directory, Kind, Opened, Seen, Visit, open_directory, time_spec, walk};
 
 /// How often a file is copied that changes meanwhile, before it is said to change all the time.
 const ROUNDS: u32 = 3;
@@ -187,6 +187,7 @@ impl Copy<'_> {
             written_to: Mutex::default(),
         };
         self.walk_source(&fill)?;
+        super::or_busy(self.locks.busy())?;
         fill.records.into_inner().unwrap_or_else(PoisonError::into_inner).flush()?;
         let written_to = fill.written_to.into_inner().unwrap_or_else(PoisonError::into_inner);
         let compare = Compare {
@@ -264,27 +265,30 @@ struct Fill<'a> {
 }
 
 impl Fill<'_> {
+    /// Copies a file; not if somebody has a lease on it, who is noted.
     fn file(
         &self,
-        directory: &OwnedFd,
+        to: &OwnedFd,
+        new_name: &CStr,
+        directory: &Directory<OwnedFd>,
         name: &CStr,
-        from: impl AsFd,
-        from_name: &CStr,
-    ) -> anyhow::Result<()> {
-        let source = File::from(open_known_file(from, from_name)?);
+    ) -> anyhow::Result<bool> {
+        let path = || Path::new(&self.copy.source.path).join(directory.path_of(name));
+        let Some(source) = self.copy.locks.open(directory, name, path)? else { return Ok(false) };
+        let source = File::from(source);
         for _ in 0..ROUNDS {
             let before = Seen::of(&source)?;
             let may_have_writers = ffi::may_have_writers(&source);
-            let copied = copy_file(&source, &before, directory, name, self.copy.target.owner)?;
+            let copied = copy_file(&source, &before, to, new_name, self.copy.target.owner)?;
             self.copy.bytes.fetch_add(copied, Ordering::Relaxed);
             if may_have_writers {
                 guard(&self.written_to).insert(before.inode);
-                return Ok(());
+                return Ok(true);
             }
             if Record::of(&Seen::of(&source)?) == Record::of(&before) {
-                return self.write_down(&before);
+                return self.write_down(&before).and(Ok(true));
             }
-            remove_if_there(directory, name)?;
+            remove_if_there(to, new_name)?;
             lseek(&source, 0, Whence::SeekSet)?;
         }
         bail!("it changes while it is copied; see who writes there, then run this again")
@@ -297,27 +301,29 @@ impl Fill<'_> {
     fn linked(&self, directory: &Directory<OwnedFd>, name: &CStr, seen: &Seen) -> anyhow::Result<()> {
         let turn = self.locks.get(usize::try_from(seen.inode % 16)?).map(|lock| lock.lock());
         let copy = std::ffi::CString::new(seen.inode.to_string())?;
-        if Seen::at(self.scratch, &copy).is_err() {
-            self.first(self.scratch, &copy, directory, name, seen)?;
+        if Seen::at(self.scratch, &copy).is_err()
+            && !self.first(self.scratch, &copy, directory, name, seen)?
+        {
+            return Ok(());
         }
         drop(turn);
         Ok(linkat(self.scratch, copy.as_c_str(), &directory.state, name, LinkatFlags::empty())?)
     }
 
-    /// Copies a file or a link for the first of its names.
+    /// Copies a file or a link for the first of its names, if it can be.
     fn first(
         &self,
         to: &OwnedFd,
         new_name: &CStr,
-        from: impl AsFd,
+        directory: &Directory<OwnedFd>,
         name: &CStr,
         seen: &Seen,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<bool> {
         if seen.kind == Kind::Symlink {
-            copy_link(&from, name, seen, to, new_name, self.copy.target.owner)?;
-            return self.write_down(seen);
+            copy_link(directory, name, seen, to, new_name, self.copy.target.owner)?;
+            return self.write_down(seen).and(Ok(true));
         }
-        self.file(to, new_name, from, name)
+        self.file(to, new_name, directory, name)
     }
 }
 
@@ -344,7 +350,7 @@ impl Visit for Fill<'_> {
             }
             return self.linked(directory, name, seen);
         }
-        self.first(&directory.state, name, directory, name, seen)
+        self.first(&directory.state, name, directory, name, seen).map(drop)
     }
 
     fn leave(&self, directory: &Directory<OwnedFd>) -> anyhow::Result<()> {

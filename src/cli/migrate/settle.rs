@@ -38,11 +38,14 @@ use crate::cache_dir::{ACLS, Owner, write_tag};
 use crate::config::GroupRef;
 use crate::ffi;
 use crate::tree::{
-    Directory, Kind, Opened, Seen, Visit, each_name, open_directory, open_known_file, os, time_spec, walk,
+    Directory, Kind, Opened, Seen, Visit, each_name, open_directory, open_file, os, time_spec, walk,
 };
 
 /// What is left of a mode: no set-id, no sticky bit, and no writing for the group or others.
 pub(super) const KEPT: u32 = 0o755;
+
+/// A file of so many bytes and more is a large one.
+const LARGE: u64 = 256 * 1024;
 
 type Key = (u64, (u32, u32));
 
@@ -194,6 +197,7 @@ impl<'a> Settle<'a> {
         let known = guard(&settle.times).known.clone();
         let waiting = std::mem::take(&mut *guard(&settle.waiting));
         walk(open_directory(&staging.fd, TREE)?, &shown, &Give { settle: &settle, known, waiting })?;
+        super::or_busy(locks.busy())?;
         staging.empty_scratch()
     }
 
@@ -203,19 +207,20 @@ impl<'a> Settle<'a> {
 
     /// Gives one entry of a directory that was taken over to the user, and takes from its mode what others
     /// could use. Answers with whether it is the user's alone: no if somebody may have it open for writing.
-    fn give_entry(&self, directory: impl AsFd, name: &CStr, seen: &Seen) -> anyhow::Result<bool> {
+    fn give_entry(&self, directory: &Directory<Taken>, name: &CStr, seen: &Seen) -> anyhow::Result<bool> {
         let Owner { uid, gid } = self.owner();
         let is_others = (seen.uid, seen.gid) != (uid, gid);
         let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         if seen.kind != Kind::File {
             if is_others {
-                fchownat(&directory, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(not_given)?;
+                fchownat(directory, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(not_given)?;
                 self.done.given.fetch_add(1, Ordering::Relaxed);
             }
             return Ok(true);
         }
-        let file =
-            open_known_file(&directory, name).map_err(|errno| anyhow!("cannot open it: {}", errno.desc()))?;
+        let path = || self.path_of(directory, name);
+        // Of one that cannot be opened now the run ends busy, after the walk.
+        let Some(file) = self.locks.open(directory, name, path)? else { return Ok(true) };
         if is_others {
             fchown(&file, uid, gid).map_err(not_given)?;
             self.done.given.fetch_add(1, Ordering::Relaxed);
@@ -232,6 +237,11 @@ impl<'a> Settle<'a> {
         }
         // Now nobody else can open it for writing any more; who has it so still?
         Ok(!ffi::may_have_writers(&file))
+    }
+
+    /// Where something is, for people.
+    fn path_of(&self, directory: &Directory<Taken>, name: &CStr) -> PathBuf {
+        PathBuf::from(&self.staging.path).join(os(TREE)).join(directory.path_of(name))
     }
 
     /// Gives a directory to the user, in which everything is done.
@@ -253,7 +263,7 @@ impl<'a> Settle<'a> {
     /// Puts a copy of a file with one name in its place.
     fn replace(&self, directory: &Directory<Taken>, name: &CStr) -> anyhow::Result<()> {
         self.touch(directory)?;
-        let file = File::from(open_known_file(directory, name)?);
+        let file = File::from(open_file(directory, name)?);
         let draft = CString::new(format!("{}.draft", Seen::of(&file)?.inode))?;
         self.make_draft(&draft, &file)?;
         self.done.written_to.fetch_add(1, Ordering::Relaxed);
@@ -264,7 +274,7 @@ impl<'a> Settle<'a> {
     fn make_draft(&self, draft: &CStr, file: &File) -> anyhow::Result<()> {
         remove_if_there(&self.scratch, draft)?;
         copy_file(file, &Seen::of(file)?, &self.scratch, draft, self.owner())?;
-        Ok(fsync(open_known_file(&self.scratch, draft)?)?)
+        Ok(fsync(open_file(&self.scratch, draft)?)?)
     }
 
     /// Puts a copy of a file with several names in its place, with the names of it in the tree as names of the
@@ -274,7 +284,7 @@ impl<'a> Settle<'a> {
         let _alone = guard(&self.one_at_a_time);
         let seen = Seen::at(directory, name)?;
         if self.links.is_complete(&seen) == Some(false) && !self.target.may_read(&seen)? {
-            let path = format!("{}/tree/{}", self.staging.path, directory.path_of(name).display());
+            let path = self.path_of(directory, name).display().to_string();
             return Err(refused_for(&unreadable(&self.target.user), &[path]));
         }
         self.touch(directory)?;
@@ -290,7 +300,7 @@ impl<'a> Settle<'a> {
                 remove_if_there(&self.scratch, &draft)?;
                 copy_link(directory, name, &seen, &self.scratch, &draft, self.owner())?;
             } else {
-                self.make_draft(&draft, &File::from(open_known_file(directory, name)?))?;
+                self.make_draft(&draft, &File::from(open_file(directory, name)?))?;
             }
             let is_ours = self.links.is_complete(&seen) == Some(true);
             let count = if is_ours { &self.done.written_to } else { &self.done.linked_outside };
@@ -344,6 +354,10 @@ pub(super) fn copy_file(
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let copy = File::from(openat(to, new_name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
     let copied = copy_content(source, seen, &copy)?;
+    // The disk is what a copy waits for in the end: it had better begin at once.
+    if copied >= LARGE {
+        ffi::begin_to_write_out(&copy);
+    }
     fchown(&copy, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
     // It has inherited no ACL: the directories here have none.
     fchmod(&copy, Mode::from_bits_truncate(seen.mode & KEPT))?;
@@ -450,15 +464,17 @@ impl Visit for TakeOver<'_> {
         if seen.kind == Kind::Special {
             bail!("it is a device, a FIFO or a socket; remove it, then run this again");
         }
-        settle.locks.take(directory, name, seen, || {
-            PathBuf::from(&settle.staging.path).join(os(TREE)).join(directory.path_of(name))
-        })?;
+        settle.locks.take(directory, name, seen, || settle.path_of(directory, name))?;
         if name == outputs::MARK {
             directory.state.is_script.store(true, Ordering::Relaxed);
         }
         if seen.links > 1 {
             settle.links.see(seen);
             directory.state.has_linked.store(true, Ordering::Relaxed);
+            if seen.kind == Kind::File {
+                // Whoever has a lease on it is asked for it now, and not by the second walk.
+                settle.locks.open(directory, name, || settle.path_of(directory, name))?;
+            }
             return Ok(());
         }
         if !settle.give_entry(directory, name, seen)? {
