@@ -197,7 +197,7 @@ bench-migrate: ## measure migrate beside mv, chown and cp (10 GB of disk, some m
 	CARGO_TARGET_DIR='$(TARGET_DIR)' exec benches/migrate
 
 # Its own Debian systems are made by mmdebstrap, once, and kept below the target directory.
-check-packages: ## build the packages, and log in on Debian systems that have them
+check-packages: ## build the packages, and log in on Debian systems that have them; CI runs it after check
 	@tests/prerequisites packages
 	[[ $$EUID -eq 0 ]] || sudo -v
 	tests/packages/run

@@ -88,6 +88,11 @@ impl Rewrite {
 
     /// The text with every old path replaced; none if there is nothing to replace.
     fn rewritten(&self, text: &[u8]) -> Option<Vec<u8>> {
+        // Most name no old path anywhere.
+        let is_in_text = |old: &Vec<u8>| text.windows(old.len()).any(|part| part == old.as_slice());
+        if !self.old.iter().any(is_in_text) {
+            return None;
+        }
         let mut new = Vec::with_capacity(text.len());
         let mut changed = false;
         for line in text.split_inclusive(|&byte| byte == b'\n') {
