@@ -203,6 +203,26 @@ pub(crate) fn begin_to_write_out(file: impl AsFd) {
     unsafe { libc::sync_file_range(file.as_fd().as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
+/// How many bytes more a user's disk quota allows on a file system, by `quotactl_fd(2)`; none where there is no limit, or
+/// the kernel does not say (before Linux 5.14).
+#[cfg(feature = "cli")]
+pub(crate) fn quota_left(file: impl AsFd, uid: u32) -> Option<u64> {
+    // `linux/quota.h`: the quota of a user, not a group; and limits are in units of so many bytes.
+    const USER: c_int = 0;
+    const UNIT: u64 = 1024;
+    let command = libc::QCMD(libc::Q_GETQUOTA, USER);
+    let mut found = MaybeUninit::<libc::dqblk>::zeroed();
+    // SAFETY: the descriptor is open for as long as it is borrowed, and there is room for the answer.
+    let code = unsafe {
+        libc::syscall(libc::SYS_quotactl_fd, file.as_fd().as_raw_fd(), command, uid, found.as_mut_ptr())
+    };
+    Errno::result(code).ok()?;
+    // SAFETY: every field is a number, for which zeros are a value; the kernel wrote the rest.
+    let found = unsafe { found.assume_init() };
+    let limit = [found.dqb_bhardlimit, found.dqb_bsoftlimit].into_iter().find(|limit| *limit != 0)?;
+    Some(limit.saturating_mul(UNIT).saturating_sub(found.dqb_curspace))
+}
+
 /// flock(2), without the panic that nix's guard has for a failing unlock: closing the file unlocks it.
 /// `operation` is of `LOCK_SH` or `LOCK_EX`; the call never waits.
 pub(crate) fn try_lock(file: impl AsFd, operation: c_int) -> nix::Result<()> {

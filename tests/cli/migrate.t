@@ -179,6 +179,7 @@ $ cargo-targetctl migrate --from /srv/shared --to-user alice --dry-run --json | 
         "user": "bob"
       }
     ],
+    "quota_left_bytes": null,
     "set_gid_directories": 0,
     "set_id": {
       "count": 0,

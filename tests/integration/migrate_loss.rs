@@ -349,6 +349,29 @@ sandboxed! {
         }
     }
 
+    /// A disk quota binds the user, and not root, who would fill it: said beforehand. (No file system here has quotas:
+    /// strace answers in the kernel's place.)
+    fn a_quota_that_does_not_suffice_is_told() {
+        set_up();
+        make_tree(&format!("{NEAR}/shared"));
+        let told = |hard_limit: &str| {
+            // struct dqblk: the hard limit, in KiB; the soft one; what is used, in bytes: 512.
+            let quota = format!("{hard_limit}{}{}{}", "0".repeat(16), "0002", "0".repeat(12));
+            let output = Command::new("strace")
+                .args(["-qq", "-o", "/tmp/trace", "-e", "trace=quotactl_fd", "-e"])
+                .arg(format!("inject=quotactl_fd:retval=0:poke_exit=@arg4={quota}"))
+                .args([TOOL, "migrate", "--from", &format!("{NEAR}/shared"), "--to-user", "alice", "--dry-run"])
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}", text_of(&output));
+            assert!(fs::read_to_string("/tmp/trace").unwrap().contains("2001"), "it is asked of alice's");
+            text_of(&output)
+        };
+        assert!(told("0800000000000000").contains("alice's disk quota, which has 7.5 KiB left"));
+        assert!(!told("0000100000000000").contains("quota"));
+        assert!(!told("0000000000000000").contains("quota"), "no limit");
+    }
+
     /// Who has leases on files of the tree, where /proc does not show it, is not waited for: that would take 45 seconds
     /// for each. All of them are asked for at once, and the next run finds none.
     fn leases_are_not_waited_for() {

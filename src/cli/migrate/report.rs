@@ -14,6 +14,7 @@ use super::staging::Way;
 use super::survey::{Facts, Sample, Share};
 use super::{Arguments, Exit, Target, free_space};
 use crate::cli::output::{self, Output, SCHEMA, Style};
+use crate::ffi;
 
 /// All there is to say about one run.
 #[allow(clippy::struct_excessive_bools, reason = "each is a field of the JSON answer")]
@@ -122,6 +123,18 @@ impl Report {
                 size(free)
             ),
         });
+        let quota = ffi::quota_left(&target.directory, target.owner.uid);
+        let is_charged = |(uid, _): &(&u32, &Share)| way == Way::Copy || **uid != target.owner.uid;
+        let charged = facts.owners.iter().filter(is_charged).map(|(_, share)| share.bytes).sum();
+        if let Some(left) = quota.filter(|left| *left < charged && way != Way::RenameOwn) {
+            self.warnings.push(format!(
+                "{} more will count against {}'s disk quota, which has {} left: nothing more can be built there until it \
+                 is raised",
+                size(charged),
+                target.user,
+                size(left)
+            ));
+        }
         let mut number = |what: &str, count: u64| {
             if count > 0 {
                 say(format!("{what}: {count}"));
@@ -173,7 +186,7 @@ impl Report {
             "linked_outside": facts.linked_outside,
             "absolute_symlinks": sample(&facts.absolute_symlinks),
             "leaving_symlinks": sample(&facts.leaving_symlinks), "outputs_naming_the_old_path": facts.outputs,
-            "free_bytes": free, "stays": source.stays,
+            "free_bytes": free, "quota_left_bytes": quota, "stays": source.stays,
         });
         Ok(())
     }
