@@ -198,9 +198,16 @@ fn usage(error: &clap::Error) -> Exit {
     }
 }
 
+/// Of what `--help` shows: clap_complete offers hidden commands too.
 fn completions(shell: clap_complete::Shell) -> anyhow::Result<Exit> {
+    let whole = Arguments::command();
+    let mut shown = clap::Command::new("cargo-targetctl")
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_help_subcommand(true)
+        .args(whole.get_arguments().cloned())
+        .subcommands(whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned());
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "cargo-targetctl", &mut script);
+    clap_complete::generate(shell, &mut shown, "cargo-targetctl", &mut script);
     output::plain(&script)?;
     Ok(Exit::Fine)
 }

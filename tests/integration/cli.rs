@@ -109,7 +109,7 @@ pub(crate) fn run(command: &str) -> String {
 fn manual_names_every_option_and_completions_are_a_script() {
     let tool = || Command::new(TOOL);
     let manual = succeeded(&tool().arg("manual").output().unwrap()).replace('\\', "");
-    for command in ["init", "check", "doctor", "try"] {
+    for command in ["init", "check", "doctor", "migrate", "try"] {
         let help = succeeded(&tool().args([command, "--help"]).output().unwrap());
         let options: Vec<&str> = help.split_whitespace().filter(|word| word.starts_with("--")).collect();
         assert!(options.len() > 6, "{help}");
@@ -134,6 +134,7 @@ fn manual_names_every_option_and_completions_are_a_script() {
     }
     let script = succeeded(&tool().args(["completions", "bash"]).output().unwrap());
     assert!(script.contains("--dry-run"));
+    assert!(!script.contains("manual"), "a hidden command is offered:\n{script}");
     succeeded(&Command::new("bash").args(["-n", "-c", &script]).output().unwrap());
 }
 
