@@ -222,6 +222,8 @@ note: what bob built will run as alice from now on, build scripts and proc-macro
 /srv/cargo-target/alice is ready (N s).
     14 entries
     /srv/shared is a symbolic link to it
+Next:
+    take out whatever set the old CARGO_TARGET_DIR, or it wins: cargo-targetctl doctor
 Tell the team:
     alice's next login builds in /srv/cargo-target/alice, and finds everything fresh
     everybody else's next login starts with an empty directory of their own
@@ -264,6 +266,8 @@ note: what root built will run as alice from now on, build scripts and proc-macr
     3 entries
     /srv/again is a symbolic link to it
     what alice had is kept in /srv/cargo-target/.set-aside-alice-DATE
+Next:
+    take out whatever set the old CARGO_TARGET_DIR, or it wins: cargo-targetctl doctor
 Tell the team:
     alice's next login builds in /srv/cargo-target/alice, and finds everything fresh
     everybody else's next login starts with an empty directory of their own

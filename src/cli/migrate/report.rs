@@ -268,6 +268,9 @@ impl Report {
         for warning in &self.late {
             output.tagged(Style::Warning, "note:", warning)?;
         }
+        output.styled(Style::Heading, "Next:")?;
+        output
+            .line("    take out whatever set the old CARGO_TARGET_DIR, or it wins: cargo-targetctl doctor")?;
         output.styled(Style::Heading, "Tell the team:")?;
         output
             .line(format!("    {}'s next login builds in {to}, and finds everything fresh", target.user))?;
