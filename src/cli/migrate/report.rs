@@ -357,8 +357,9 @@ pub(super) fn date_for_names(since_epoch: Duration) -> String {
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
+    // indicatif takes the width of a rate for its decimals, of which it shows four where none is given.
     pub(super) fn of_entries(entries: u64) -> Self {
-        Self::new(entries, "{bar:30} {human_pos}/{human_len} entries, {per_sec}, {eta} left")
+        Self::new(entries, "{bar:30} {human_pos}/{human_len} entries, {per_sec:0}, {eta} left")
     }
 
     pub(super) fn of_bytes(bytes: u64) -> Self {
